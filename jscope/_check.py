@@ -1,0 +1,50 @@
+"""check: every difference between params and specs, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jscope._params import Params, describe, walk
+from jscope._spec import Specs
+from jscope.errors import CheckError
+
+
+def check(params: Mapping[str, Any], specs: Specs | Mapping[str, Any]) -> None:
+    """Checks that params have the names, shapes and dtypes of the specs.
+
+    Args:
+      params: Nested mapping of arrays.
+      specs: Of ``net.specs(...)``, whose trainable variables are compared; or a nested mapping of
+        arrays or ``jax.ShapeDtypeStruct``, such as ``specs.state()``.
+
+    Raises:
+      CheckError: (ValueError) lists every missing, unexpected and mismatched name.
+
+    Example:
+      >>> import jscope as js
+      >>> net = js.transform(lambda: js.get_variable("w", [2]))
+      >>> js.check(net.init(0), net.specs())
+    """
+    wanted_tree = specs.params() if isinstance(specs, Specs) else specs
+    for what, tree in (("params", params), ("specs", wanted_tree)):
+        if not isinstance(tree, Mapping):
+            raise CheckError.not_a_mapping(what, tree)
+    wanted = {
+        "/".join(path): leaf for path, leaf in walk(Params(wanted_tree)) if not is_empty(leaf)
+    }
+    found = {"/".join(path): leaf for path, leaf in walk(Params(params))}
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name, leaf in found.items() if name not in wanted and not is_empty(leaf)]
+    mismatched = {
+        name: (describe(wanted[name]), describe(found[name]))
+        for name in wanted
+        if name in found and describe(wanted[name]) != describe(found[name])
+    }
+    if missing or unexpected or mismatched:
+        raise CheckError.make(missing, unexpected, mismatched)
+
+
+def is_empty(leaf: Any) -> bool:
+    """Whether ``walk`` gave an empty scope rather than a leaf."""
+    return isinstance(leaf, Mapping)

@@ -1,0 +1,110 @@
+"""Keeps JAX's trace caches from answering for the wrong scope.
+
+JAX caches traces by the identity of the function, so a module-level block under ``jax.checkpoint``
+in two scopes would run its Python once, and the second scope would get the first one's variables.
+A user context of JAX is part of the key of every such cache. Setting it to something new at every
+call would make jax.numpy's own cached functions retrace all the time. So only this holds: *each
+value is the key of at most one cached trace that called jscope*.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+from jscope import _jaxapi
+
+
+class _Pool:
+    """Context values that key no trace which called jscope.
+
+    One for the whole process, because JAX's caches are shared between threads: no two passes may
+    hold one value. ``None``, the value outside every pass, comes first: a model without inner
+    transforms shares the traces of jax.numpy's functions with the code around it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._starts: list[Any] = [None]
+        self._insides: list[Any] = []
+
+    def fresh(self) -> Any:
+        return next(self._numbers)
+
+    def take_start(self) -> Any:
+        with self._lock:
+            return self._starts.pop() if self._starts else self.fresh()
+
+    def take_inside(self) -> Any:
+        with self._lock:
+            return self._insides.pop() if self._insides else self.fresh()
+
+    def give_start(self, value: Any) -> None:
+        with self._lock:
+            self._starts.append(value)
+
+    def give_inside(self, value: Any) -> None:
+        with self._lock:
+            self._insides.append(value)
+
+
+_pool = _Pool()
+
+
+class TraceGuard:
+    """Changes the cache key of the running pass whenever it enters or leaves a cached trace.
+
+    ``dirty`` says whether the pass called jscope inside an inner trace that JAX may cache.
+    """
+
+    __slots__ = ("_inside", "_last", "_outer", "_seen", "_staged", "_start", "_value", "dirty")
+
+    def __init__(self) -> None:
+        self.dirty = False
+        self._inside: Any = None
+
+    def enter(self) -> None:
+        """Starts in the current trace, with a value of its own."""
+        trace = _jaxapi.current_trace()
+        self._last = _jaxapi.trace_ref(trace)
+        self._staged = _jaxapi.trace_ref(_jaxapi.staged(trace))
+        self._seen = {self._staged}
+        self._outer = _jaxapi.get_context()
+        self._start = self._value = _pool.take_start()
+        _jaxapi.set_context(self._value)
+
+    def exit(self) -> None:
+        """Restores the context and gives back the values that key nothing."""
+        _jaxapi.set_context(self._outer)
+        if not self.dirty:
+            _pool.give_start(self._start)
+        elif self._inside is not None:
+            _pool.give_inside(self._inside)
+
+    def touch(self) -> None:
+        """To be called first in every jscope call."""
+        trace = _jaxapi.current_trace()
+        ref = _jaxapi.trace_ref(trace)
+        if ref is self._last:
+            return
+        self._last = ref
+        now = _jaxapi.trace_ref(_jaxapi.staged(trace))
+        if now is self._staged:
+            return
+        self._staged = now
+        if now in self._seen:
+            # Out of a cached trace: the value now set may be its key, or that of one beside it.
+            self._set(_pool.fresh())
+            return
+        # Into a cached trace, whose key is the value now set: nothing else may have that key.
+        self._seen.add(now)
+        self.dirty = True
+        if self._inside is None or self._inside == self._value:
+            self._inside = _pool.take_inside()
+        self._set(self._inside)
+
+    def _set(self, value: Any) -> None:
+        self._value = value
+        _jaxapi.set_context(value)

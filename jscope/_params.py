@@ -1,0 +1,221 @@
+"""Params: an immutable nested mapping of arrays, and a pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn, TypeAlias, cast
+
+import jax
+import numpy as np
+
+from jscope.errors import CheckError
+
+Tree: TypeAlias = dict[str, Any]
+"""Plain nested dicts, the storage behind Params."""
+
+
+class Params(Mapping[str, Any]):
+    """Immutable nested mapping of scopes: ``params["encoder"]["w"]``.
+
+    A registered pytree whose leaves and key paths are those of the nested dict, so it works with
+    ``jax.tree``, optax, orbax and pickle. Nothing can be set, deleted or updated: make a new one,
+    for example by ``jax.tree.map`` or from ``params.to_dict()``. ``repr`` shows shapes only.
+
+    Args:
+      mapping: Nested mapping of strings to arrays or mappings; the nesting is copied, the arrays
+        are shared.
+
+    Raises:
+      CheckError: (a ValueError) ``mapping`` is no mapping, or a key is not a string, is empty or
+        holds a slash.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> params = js.Params({"encoder": {"w": jnp.zeros([3, 4])}})
+      >>> params
+      Params({'encoder': {'w': float32[3,4]}})
+      >>> params["encoder"]["w"].shape
+      (3, 4)
+    """
+
+    __slots__ = ("_keys", "_tree")
+    _tree: Tree
+    _keys: tuple[str, ...]
+
+    def __init__(self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        if not isinstance(mapping, Mapping):
+            try:
+                mapping = dict(mapping)
+            except (TypeError, ValueError):
+                raise CheckError.not_a_mapping("Params", mapping) from None
+        _fill(self, _copy(mapping))
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._tree[key]
+        return wrap(value) if type(value) is dict else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tree)
+
+    def __len__(self) -> int:
+        return len(self._tree)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._tree
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy as plain nested dicts; the arrays are shared.
+
+        Example:
+          >>> import jscope as js
+          >>> js.Params({"a": {"w": 1.0}}).to_dict()
+          {'a': {'w': 1.0}}
+        """
+        return _copy(self._tree)
+
+    def __repr__(self) -> str:
+        return f"Params({_show(self._tree)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Flat, because pickle recurses and Python's limit is a thousand frames.
+        return _from_items, (list(walk(self._tree)),)
+
+    def __copy__(self) -> Params:
+        return self
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError(
+            "Params are immutable. Make new ones: by jax.tree.map, or Params(mapping) of an edited "
+            "params.to_dict()."
+        )
+
+    __setattr__ = __delattr__ = _refuse
+    __setitem__ = __delitem__ = _refuse
+    update = pop = popitem = clear = setdefault = __ior__ = _refuse
+
+
+def _fill(params: Params, tree: Tree) -> Params:
+    # Sorted once: JAX orders the keys of dicts, and flattening is on the path of every jitted call.
+    object.__setattr__(params, "_tree", tree)
+    object.__setattr__(params, "_keys", tuple(sorted(tree)))
+    return params
+
+
+def wrap(tree: Tree) -> Params:
+    """Params over plain nested dicts that nobody else holds."""
+    return _fill(object.__new__(Params), tree)
+
+
+def _copy(mapping: Mapping[str, Any]) -> Tree:
+    # A loop rather than recursion: scopes may be nested deeper than Python's stack.
+    root: Tree = {}
+    todo: list[tuple[Mapping[str, Any], Tree]] = [(mapping, root)]
+    while todo:
+        source, target = todo.pop()
+        if isinstance(source, Params):
+            source = source._tree
+        for key, value in source.items():
+            if not isinstance(key, str) or not key or "/" in key:
+                raise CheckError.bad_key(key)
+            if isinstance(value, Mapping):
+                child: Tree = {}
+                target[key] = child
+                todo.append((value, child))
+            else:
+                target[key] = value
+    return root
+
+
+_END = object()
+
+
+def walk(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yields (path, leaf) in order; an empty scope yields an empty dict, so that it is not lost."""
+    path: list[str] = []
+    todo = [iter(tree.items())]
+    while todo:
+        item = next(todo[-1], _END)
+        if item is _END:
+            todo.pop()
+            if path:
+                path.pop()
+            continue
+        key, value = cast(tuple[str, Any], item)
+        if isinstance(value, Mapping) and value:
+            path.append(key)
+            inner = value._tree if isinstance(value, Params) else value
+            todo.append(iter(inner.items()))
+        else:
+            yield (*path, key), {} if isinstance(value, Mapping) else value
+
+
+def grow(items: Iterable[tuple[tuple[str, ...], Any]]) -> Tree:
+    """Nested dicts of (path, leaf) pairs, the inverse of ``walk``."""
+    root: Tree = {}
+    for path, leaf in items:
+        node = root
+        for component in path[:-1]:
+            node = node.setdefault(component, {})
+        node[path[-1]] = leaf
+    return root
+
+
+def _from_items(items: list[tuple[tuple[str, ...], Any]]) -> Params:
+    return wrap(grow(items))
+
+
+def describe(leaf: Any) -> str:
+    """``float32[3,4]`` for arrays and their like, else the type's name."""
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if shape is None or dtype is None:
+        return type(leaf).__name__
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def _show(tree: Tree) -> str:
+    parts: list[str] = []
+    todo: list[Any] = [tree]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            parts.append(item)
+            continue
+        pieces: list[Any] = ["{"]
+        for index, (key, value) in enumerate(item.items()):
+            pieces.append(f"{', ' if index else ''}{key!r}: ")
+            pieces.append(value if isinstance(value, dict) else describe(value))
+        todo.extend(reversed([*pieces, "}"]))
+    return "".join(parts)
+
+
+# Only the root is a node of its own kind; what lies below is plain dicts, which JAX flattens
+# without calling Python.
+def _flatten(params: Params) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    tree = params._tree
+    return tuple([tree[key] for key in params._keys]), params._keys
+
+
+def _flatten_with_keys(
+    params: Params,
+) -> tuple[tuple[tuple[Any, Any], ...], tuple[str, ...]]:
+    tree = params._tree
+    keys = params._keys
+    return tuple([(jax.tree_util.DictKey(key), tree[key]) for key in keys]), keys
+
+
+def _unflatten(keys: tuple[str, ...], children: Iterable[Any]) -> Params:
+    params = object.__new__(Params)
+    object.__setattr__(params, "_tree", dict(zip(keys, children, strict=True)))
+    object.__setattr__(params, "_keys", keys)
+    return params
+
+
+jax.tree_util.register_pytree_with_keys(Params, _flatten_with_keys, _unflatten, _flatten)
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether JAX computes with ``leaf``: an array, a NumPy one of a numeric dtype, or a shape."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind in "biufcV"
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)

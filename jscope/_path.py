@@ -1,0 +1,50 @@
+"""Names of variables and scopes: which are valid, and what number each one stands for."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+
+import numpy as np
+
+from jscope.errors import InvalidNameError
+
+_NAME = re.compile(r"[A-Za-z0-9_.\\>-]+(/[A-Za-z0-9_.\\>-]+)*")
+
+
+@functools.lru_cache(maxsize=65536)
+def is_name(name: str) -> bool:
+    """Whether ``name`` is one or more valid components joined by slashes."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: str, kind: str) -> None:
+    """Raises InvalidNameError unless ``name`` can name a ``kind`` ("variable" or "scope")."""
+    if not is_name(name):
+        raise InvalidNameError.make(name, kind)
+
+
+def join(prefix: str, name: str) -> str:
+    """The full name of ``name`` in the scope ``prefix``; the root's prefix is empty."""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def split(name: str) -> tuple[str, str]:
+    """The scope and the last component of a full name."""
+    prefix, _, last = name.rpartition("/")
+    return prefix, last
+
+
+def words(name: str) -> np.ndarray:
+    """Two 32-bit words that stand for a full name in the derivation of keys.
+
+    They are the BLAKE2b hash (8 bytes, little endian) of the components, each preceded by its
+    length in bytes (4 bytes, little endian): ``a/bc`` and ``ab/c`` differ. Initial values depend
+    on it, so it is a file format: a change is a breaking change.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for component in name.split("/"):
+        text = component.encode()
+        digest.update(len(text).to_bytes(4, "little") + text)
+    return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)

@@ -1,0 +1,148 @@
+"""From specs to arrays: one compiled sampler per initializer, shape and dtype."""
+
+from __future__ import annotations
+
+import collections
+import math
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jscope import _jaxapi, _path
+from jscope._fingerprint import NotComparableError, fingerprint
+from jscope._params import describe
+from jscope._spec import Initializer, Shape, VariableSpec
+from jscope.errors import InitializerError, RngError
+
+_CACHED_SAMPLERS = 4096
+
+
+def glorot_uniform(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+    """TF1's default initializer (Glorot and Bengio 2010), for shapes of any rank.
+
+    A scalar has fans of 1, a vector of length n has fans of n, as in TF1.
+    """
+    receptive = math.prod(shape[:-2])
+    fan_in = shape[-2] * receptive if len(shape) > 1 else math.prod(shape)
+    fan_out = shape[-1] * receptive if len(shape) > 1 else math.prod(shape)
+    limit = math.sqrt(3.0 / max(1.0, (fan_in + fan_out) / 2.0))
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def _zeros(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+    return jnp.zeros(shape, dtype)
+
+
+def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
+    """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
+        return glorot_uniform
+    if jnp.issubdtype(dtype, jnp.integer) or dtype == np.bool_:
+        return _zeros
+    return None
+
+
+class _WrongResultError(Exception):
+    """An initializer returned something else; the variable's name is added by the caller."""
+
+
+def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
+    """The result of an initializer. JAX arrays must fit; NumPy and Python values are cast."""
+    if not isinstance(value, jax.Array):
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind not in "biufcV" or array.shape != shape:
+            found = "a function" if callable(value) else describe(value)
+            raise _WrongResultError(found)
+        value = jnp.asarray(array, dtype)
+    if value.shape != shape or value.dtype != dtype:
+        raise _WrongResultError(describe(value))
+    array: jax.Array = value
+    return array
+
+
+def _compile(
+    initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
+) -> Callable[[jax.Array, np.ndarray], jax.Array]:
+    def sample(key: jax.Array, words: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
+        return _checked(initializer(key, shape, dtype), shape, dtype)
+
+    return jax.jit(sample)
+
+
+_lock = threading.Lock()
+_samplers: collections.OrderedDict[Any, Callable[..., jax.Array]] = collections.OrderedDict()
+
+
+class Sampler:
+    """Makes initial values for one init.
+
+    Samplers are shared between inits where an initializer can be recognised by what it computes;
+    one that holds arrays or other such things is recognised as an object, within this init.
+    """
+
+    def __init__(self, key: jax.Array | None) -> None:
+        self._key = key
+        self._own: dict[Any, Callable[..., jax.Array]] = {}
+
+    def __call__(self, spec: VariableSpec) -> jax.Array:
+        """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
+        initializer = spec.initializer
+        if not callable(initializer):
+            return jnp.array(initializer, spec.dtype)  # a copy: nobody may write into it later
+        sampler = self._find(initializer, spec.shape, spec.dtype)
+        words = _path.words(spec.name)
+        try:
+            if self._key is None:
+                return self._without_key(sampler, words, spec)
+            return sampler(self._key, words)
+        except _WrongResultError as wrong:
+            name = getattr(initializer, "__qualname__", type(initializer).__name__)
+            raise InitializerError.wrong_result(
+                spec.name, name, (spec.shape, spec.dtype), str(wrong), spec.sites
+            ) from None
+        except Exception as error:
+            error.add_note(f"in the initializer of variable {spec.name}")
+            raise
+
+    def _find(
+        self, initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
+    ) -> Callable[..., jax.Array]:
+        try:
+            key = fingerprint(initializer), shape, dtype
+        except NotComparableError:
+            own = id(initializer), shape, dtype
+            if own not in self._own:
+                self._own[own] = _compile(initializer, shape, dtype)
+            return self._own[own]
+        with _lock:
+            sampler = _samplers.get(key)
+            if sampler is None:
+                sampler = _samplers[key] = _compile(initializer, shape, dtype)
+                if len(_samplers) > _CACHED_SAMPLERS:
+                    _samplers.popitem(last=False)
+            else:
+                _samplers.move_to_end(key)
+        return sampler
+
+    def _without_key(
+        self, sampler: Callable[..., jax.Array], words: np.ndarray, spec: VariableSpec
+    ) -> jax.Array:
+        key = jax.random.key(0)
+        traced = jax.make_jaxpr(sampler)(key, words)
+        if _jaxapi.used_inputs(traced)[0]:
+            raise RngError.needed(spec.name, spec.sites)
+        return sampler(key, words)
+
+
+def sample_all(specs: Iterable[VariableSpec], key: jax.Array | None) -> dict[str, jax.Array]:
+    """Initial values by name, for the specs that have an initializer."""
+    sampler = Sampler(key)
+    return {spec.name: sampler(spec) for spec in specs if spec.initializer is not None}

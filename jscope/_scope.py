@@ -1,0 +1,476 @@
+"""variable_scope: names, defaults and reuse for the requests inside it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import numpy as np
+
+from jscope import _jaxapi, _pass
+from jscope._params import describe
+from jscope._pass import Pass, ScopeNode, Settings
+from jscope._path import check_name, join
+from jscope._reuse import Reuse, check_reuse, inherit
+from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope._variable import CustomGetter, check_function, dtype_or_none
+from jscope.errors import (
+    ArgumentError,
+    InitializerTypeError,
+    InvalidNameError,
+    NameTypeError,
+    NestingError,
+    ReuseError,
+    TransformError,
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class VariableScope:
+    """A scope: a full name and the defaults for what is made in it.
+
+    ``with variable_scope(...) as scope`` gives one; pass it to ``variable_scope`` to open the same
+    scope again from anywhere, as in TF1. The setters and ``reuse_variables`` work inside a pass and
+    act on this scope, on scopes opened in it later and on later jumps to it, until the pass ends.
+
+    Args:
+      name: Full name; empty for the root.
+      reuse: True, False, None or AUTO_REUSE.
+      initializer: Default initializer, and so on for the other options of ``variable_scope``.
+      regularizer: Default regularizer.
+      constraint: Default constraint.
+      partitioner: Default partitioner.
+      custom_getter: Getter around every request.
+      dtype: Default dtype.
+
+    Raises:
+      InvalidNameError, ReuseError, InitializerTypeError, ArgumentError: (ValueError) an option
+        cannot be used.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn():
+      ...     with js.variable_scope("a") as scope:
+      ...         first = js.get_variable("v", [2])
+      ...     with js.variable_scope(scope, reuse=True):
+      ...         return first is js.get_variable("v")
+      >>> net = js.transform(fn)
+      >>> net.apply(net.init(0), None)
+      True
+    """
+
+    __slots__ = ("__weakref__", "_base", "_name")
+
+    def __init__(
+        self,
+        name: str = "",
+        reuse: Reuse | None = None,
+        *,
+        initializer: Initializer | Any = None,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
+        partitioner: Partitioner = None,
+        custom_getter: CustomGetter | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if not isinstance(name, str):
+            raise NameTypeError.scope(name)
+        if name:
+            check_name(name, "scope")
+        check_reuse(reuse)
+        self._name = name
+        self._base = Settings(
+            reuse=reuse or False,
+            dtype=_scope_dtype(dtype),
+            initializer=_scope_initializer(initializer),
+            regularizer=check_function("regularizer", regularizer, None) if regularizer else None,
+            constraint=check_function("constraint", constraint, None),
+            partitioner=partitioner,
+            custom_getter=check_getter(custom_getter),
+        )
+
+    @classmethod
+    def _make(cls, name: str, settings: Settings) -> VariableScope:
+        scope = object.__new__(cls)
+        scope._name = name
+        scope._base = settings
+        return scope
+
+    @property
+    def _settings(self) -> Settings:
+        running = _pass.peek()
+        return self._base if running is None else running.changed.get(self, self._base)
+
+    @property
+    def name(self) -> str:
+        """Full name, without a trailing slash; empty for the root."""
+        return self._name
+
+    @property
+    def reuse(self) -> Reuse:
+        """True, False or AUTO_REUSE."""
+        return self._settings.reuse
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The default dtype; float32 where no scope sets one."""
+        return self._settings.dtype or np.dtype(np.float32)
+
+    @property
+    def initializer(self) -> Initializer | Any:
+        """The default initializer, or None."""
+        return self._settings.initializer
+
+    @property
+    def regularizer(self) -> Regularizer | None:
+        """The default regularizer, or None."""
+        return self._settings.regularizer
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """The default constraint, or None."""
+        return self._settings.constraint
+
+    @property
+    def partitioner(self) -> Partitioner:
+        """The default partitioner, or None."""
+        return self._settings.partitioner
+
+    @property
+    def customcheck_getter(self) -> CustomGetter | None:
+        """The getter around every request, those of outer scopes included; or None."""
+        return self._settings.custom_getter
+
+    def reuse_variables(self) -> None:
+        """Turns reuse on for the rest of this scope; it cannot be undone, as in TF1."""
+        self._change("reuse_variables", reuse=True)
+
+    def set_initializer(self, initializer: Initializer | Any) -> None:
+        """Sets the default initializer."""
+        self._change("set_initializer", initializer=_scope_initializer(initializer))
+
+    def set_regularizer(self, regularizer: Regularizer | None) -> None:
+        """Sets the default regularizer."""
+        self._change(
+            "set_regularizer", regularizer=check_function("regularizer", regularizer, None)
+        )
+
+    def set_constraint(self, constraint: Constraint | None) -> None:
+        """Sets the default constraint."""
+        self._change("set_constraint", constraint=check_function("constraint", constraint, None))
+
+    def set_partitioner(self, partitioner: Partitioner) -> None:
+        """Sets the default partitioner."""
+        self._change("set_partitioner", partitioner=partitioner)
+
+    def set_dtype(self, dtype: Any) -> None:
+        """Sets the default dtype."""
+        self._change("set_dtype", dtype=_scope_dtype(dtype))
+
+    def set_custom_getter(self, custom_getter: CustomGetter | None) -> None:
+        """Sets the getter; it replaces the inherited ones, as in TF1."""
+        self._change("set_custom_getter", custom_getter=check_getter(custom_getter))
+
+    def _change(self, call: str, **settings: Any) -> None:
+        running = _pass.current(f"VariableScope.{call}")
+        changed = self._settings._replace(**settings)
+        running.changed[self] = changed
+        if running.scope is self:
+            running.settings = changed
+
+    def __repr__(self) -> str:
+        return f"VariableScope({self._name!r}, reuse={self.reuse!r})"
+
+
+def _scope_dtype(dtype: Any) -> np.dtype[Any] | None:
+    if dtype is None:
+        return None
+    found = dtype_or_none(dtype)
+    if found is None:
+        raise InitializerTypeError.dtype("variable_scope", dtype, ())
+    return found
+
+
+def _scope_initializer(initializer: Any) -> Any:
+    if isinstance(initializer, str | bytes | dict):
+        raise InitializerTypeError.not_callable("of a variable_scope", initializer, ())
+    return initializer
+
+
+def check_getter(getter: Any) -> Any:
+    if getter is not None and not callable(getter):
+        raise ArgumentError.getter(getter)
+    return getter
+
+
+def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
+    """The inner scope's getter around the outer one's, which is nearer to the variable."""
+    if outer is None:
+        return inner
+
+    def composed(*, getter: CustomGetter, **request: Any) -> Any:
+        return inner(getter=functools.partial(outer, getter), **request)
+
+    return composed
+
+
+def get_variable_scope() -> VariableScope:
+    """The open scope; the root scope where none is open. As in TF1.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn():
+      ...     with js.variable_scope("a"), js.variable_scope("b"):
+      ...         return js.get_variable_scope().name
+      >>> js.transform(fn).apply({}, None)
+      'a/b'
+    """
+    scope = _pass.current("get_variable_scope").scope
+    assert isinstance(scope, VariableScope)
+    return scope
+
+
+class variable_scope:  # noqa: N801 - a function's name, as in TF1
+    """Opens a scope: variables made inside get its name as a prefix and its defaults. As in TF1.
+
+    A context manager, or a decorator that opens the scope anew at each call. Names are never
+    changed: opening "a" twice gives the same scope, and sharing needs ``reuse``. Also opens
+    ``jax.named_scope``, so that profiles and HLO carry the names.
+
+    Args:
+      name_or_scope: A name relative to the open scope, slashes allowed; a VariableScope, opened
+        under its full name wherever we are; or None, to number ``default_name``.
+      default_name: Used where the name is None: "dense", then "dense_1", ... in the open scope.
+      values: List or tuple of values; each must be a live JAX value (a tracer that leaked from a
+        finished trace is refused here).
+      initializer: Default initializer of ``get_variable``; inherited, like all that follow.
+      regularizer: Default regularizer; ``no_regularizer`` switches an inherited one off.
+      constraint: Default constraint.
+      partitioner: Default partitioner.
+      custom_getter: ``f(getter, name, shape, dtype, ...)`` around every request, called by keyword;
+        inside the getters of inner scopes and around those of outer ones.
+      reuse: True shares only; AUTO_REUSE makes or shares; None and False inherit, and so does any
+        scope inside: no way leads out of reuse but a scope object.
+      dtype: Default dtype.
+      auxiliary_name_scope: Whether to open ``jax.named_scope``.
+
+    Yields:
+      The VariableScope.
+
+    Raises:
+      NoPassError: (RuntimeError) entered outside init, apply and specs.
+      InvalidNameError: (ValueError) a name is not valid; NameTypeError (also TypeError) if it is
+        missing, or neither a string nor a scope.
+      ReuseError: (ValueError) no reuse mode, or reuse without a name.
+      TransformError: (ValueError) a leaked tracer among ``values``.
+      NestingError: (RuntimeError) entered twice, or left in the wrong order.
+      ArgumentError, InitializerTypeError: (ValueError, TypeError) another option cannot be used.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def fn(x):
+      ...     with js.variable_scope("generator"):
+      ...         with js.variable_scope("conv1"):
+      ...             return x * js.get_variable("kernel", [3])
+      >>> js.transform(fn).init(0, jnp.ones([3]))
+      Params({'generator': {'conv1': {'kernel': float32[3]}}})
+    """
+
+    __slots__ = ("_default_name", "_entry", "_name_or_scope", "_named", "_options", "_values")
+
+    def __init__(
+        self,
+        name_or_scope: str | VariableScope | None,
+        default_name: str | None = None,
+        values: Iterable[Any] | None = None,
+        *,
+        initializer: Initializer | Any = None,
+        regularizer: Regularizer | None = None,
+        constraint: Constraint | None = None,
+        partitioner: Partitioner = None,
+        custom_getter: CustomGetter | None = None,
+        reuse: Reuse | None = None,
+        dtype: Any = None,
+        auxiliary_name_scope: bool = True,
+    ) -> None:
+        check_reuse(reuse)
+        if isinstance(name_or_scope, str):
+            if name_or_scope:
+                check_name(name_or_scope, "scope")
+        elif name_or_scope is None:
+            if default_name is None:
+                raise NameTypeError.missing()
+            if not isinstance(default_name, str):
+                raise NameTypeError.scope(default_name)
+            check_name(default_name, "scope")
+            if reuse:
+                raise ReuseError.without_name(reuse, default_name)
+        elif not isinstance(name_or_scope, VariableScope):
+            raise NameTypeError.scope(name_or_scope)
+        if not isinstance(auxiliary_name_scope, bool):
+            raise ArgumentError.make("auxiliary_name_scope", auxiliary_name_scope, "True or False")
+        if values is not None and not isinstance(values, list | tuple):
+            raise ArgumentError.make("values", values, "a list or tuple")
+        options: dict[str, Any] = {"reuse": reuse} if reuse else {}
+        if initializer is not None:
+            options["initializer"] = _scope_initializer(initializer)
+        if regularizer is not None:
+            options["regularizer"] = check_function("regularizer", regularizer, None)
+        if constraint is not None:
+            options["constraint"] = check_function("constraint", constraint, None)
+        if partitioner is not None:
+            options["partitioner"] = partitioner
+        if custom_getter is not None:
+            options["custom_getter"] = check_getter(custom_getter)
+        if dtype is not None:
+            options["dtype"] = _scope_dtype(dtype)
+        self._name_or_scope = name_or_scope
+        self._default_name = default_name
+        self._values = values
+        self._options = options
+        self._named = auxiliary_name_scope
+        self._entry: _Entry | None = None
+
+    def __enter__(self) -> VariableScope:
+        running = _pass.current("variable_scope")
+        if self._entry is not None:
+            raise NestingError.twice(str(self._name_or_scope or self._default_name))
+        if self._values is not None:
+            _check_values(self._values)
+        self._entry = entry = _open(
+            running, self._name_or_scope, self._default_name, self._options, self._named
+        )
+        return entry.scope
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        running = _pass.peek()
+        entry = self._entry
+        label = entry.scope.name if entry else str(self._name_or_scope or self._default_name)
+        if running is None or entry is None or not running.entries:
+            raise NestingError.wrong_order(label, None)
+        if running.entries[-1] is not entry:
+            raise NestingError.wrong_order(label, running.prefix)
+        running.guard.touch()
+        entry.close(running)
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """Decorates ``fn``: each call runs in the scope, opened anew."""
+
+        @functools.wraps(fn)
+        def scoped(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._again():
+                return fn(*args, **kwargs)
+
+        return scoped
+
+    def _again(self) -> variable_scope:
+        again = object.__new__(variable_scope)
+        for slot in ("_name_or_scope", "_default_name", "_values", "_options", "_named"):
+            setattr(again, slot, getattr(self, slot))
+        again._entry = None
+        return again
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "variable_scope(...) has no truth value. Open it with `with`; to ask for the open "
+            "scope use get_variable_scope()."
+        )
+
+
+class _Entry:
+    """One open scope of a pass."""
+
+    __slots__ = ("_label", "_named", "_node", "_outer", "scope")
+
+    def __init__(
+        self, running: Pass, scope: VariableScope, node: ScopeNode, label: str | None
+    ) -> None:
+        self.scope = scope
+        self._label = label
+        self._node = node
+        self._outer = running.scope, running.prefix
+
+    def push(self, running: Pass) -> None:
+        self._named = None
+        if self._label is not None:
+            self._named = jax.named_scope(self._label)
+            self._named.__enter__()
+        self._node.open += 1
+        running.entries.append(self)
+        running.scope = self.scope
+        running.prefix = self.scope._name
+        running.settings = self.scope._base
+
+    def close(self, running: Pass) -> None:
+        running.entries.pop()
+        running.scope, running.prefix = self._outer
+        running.settings = running.scope._settings
+        self._node.open -= 1
+        self._node.close()
+        if self._named is not None:
+            self._named.__exit__(None, None, None)
+
+
+def _open(
+    running: Pass,
+    name_or_scope: str | VariableScope | None,
+    default_name: str | None,
+    options: dict[str, Any],
+    named: bool,
+) -> _Entry:
+    calls = running.stacks.observe().calls
+    outer = running.settings
+    if isinstance(name_or_scope, VariableScope):
+        full, outer = name_or_scope._name, name_or_scope._settings
+        label = full.rpartition("/")[2]
+    else:
+        name = name_or_scope
+        if name is None:
+            assert default_name is not None
+            node = running.root.child(running.prefix) if running.prefix else running.root
+            name = node.unique(default_name, calls)
+        elif not name and running.prefix:
+            raise InvalidNameError.nested_root()
+        full = join(running.prefix, name) if name else ""
+        label = name
+    settings = outer
+    if options:
+        changed = dict(options)
+        if "custom_getter" in changed:
+            changed["custom_getter"] = _compose(changed["custom_getter"], outer.custom_getter)
+        if "reuse" in changed:
+            changed["reuse"] = inherit(changed["reuse"], outer.reuse)
+        settings = outer._replace(**changed)
+    node = running.root.child(full) if full else running.root
+    node.count_opening(calls)
+    scope = VariableScope._make(full, settings)
+    entry = _Entry(running, scope, node, label if named and label else None)
+    entry.push(running)
+    return entry
+
+
+def _check_values(values: Iterable[Any]) -> None:
+    for index, value in enumerate(values):
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, _jaxapi.Tracer):
+                if not _jaxapi.is_live(leaf):
+                    raise TransformError.leaked_value(index, describe(leaf))
+            elif isinstance(leaf, jax.Array):
+                if leaf.is_deleted():
+                    raise ArgumentError.make(f"values[{index}]", describe(leaf), "alive")
+            elif not isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex):
+                raise ArgumentError.make(f"values[{index}]", leaf, "a JAX value")

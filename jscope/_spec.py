@@ -1,0 +1,126 @@
+"""Specs: what variables a function makes, before they have values."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import numpy as np
+
+from jscope._params import Params, describe, grow, wrap
+from jscope.errors import Site
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Initializer(Protocol):
+    """Makes an initial value, as the functions of ``jax.nn.initializers`` do."""
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any, /) -> jax.Array:
+        """An array of ``shape`` and ``dtype``."""
+        ...
+
+
+Regularizer: TypeAlias = Callable[[jax.Array], jax.Array | None]
+Constraint: TypeAlias = Callable[[jax.Array], jax.Array]
+Partitioner: TypeAlias = Any
+"""A PartitionSpec, logical axis names, or ``f(shape, dtype) -> PartitionSpec``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class VariableSpec:
+    """A variable before it has a value.
+
+    Attributes:
+      name: Full name, ``"encoder/w"``.
+      shape: Tuple of sizes.
+      dtype: NumPy dtype.
+      trainable: Whether it lives in params; otherwise in state.
+      collections: The collections that ``get_variable`` was given, as in TF1.
+      initializer: ``f(key, shape, dtype)`` or a constant; None where the initial value is computed
+        by the function itself.
+      regularizer: Function of the value, or None.
+      constraint: Function of the value, or None.
+      partition: The partitioner, as given.
+      sites: Where it was made, innermost user frame first; at most five.
+
+    Example:
+      >>> import jscope as js
+      >>> net = js.transform(lambda: js.get_variable("w", [3, 4]))
+      >>> net.specs()["w"]
+      VariableSpec('w', float32[3,4])
+    """
+
+    name: str
+    shape: Shape
+    dtype: np.dtype[Any]
+    trainable: bool = True
+    collections: tuple[str, ...] = ()
+    initializer: Initializer | Any = None
+    regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    partition: Partitioner = None
+    sites: tuple[Site, ...] = ()
+
+    def __repr__(self) -> str:
+        extra = "" if self.trainable else ", trainable=False"
+        return f"VariableSpec({self.name!r}, {describe(self)}{extra})"
+
+
+class Specs(Mapping[str, VariableSpec]):
+    """Immutable mapping from full names to specs, in the order of creation.
+
+    Example:
+      >>> import jscope as js
+      >>> net = js.transform(lambda: js.get_variable("net/w", [3, 4]))
+      >>> specs = net.specs()
+      >>> list(specs)
+      ['net/w']
+      >>> specs.params()
+      Params({'net': {'w': float32[3,4]}})
+    """
+
+    __slots__ = ("_specs",)
+    _specs: dict[str, VariableSpec]
+
+    def __init__(self, specs: Iterable[VariableSpec] = ()) -> None:
+        object.__setattr__(self, "_specs", {spec.name: spec for spec in specs})
+
+    def __getitem__(self, name: str) -> VariableSpec:
+        return self._specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("Specs are immutable.")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Specs({list(self._specs.values())!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Specs, (tuple(self._specs.values()),)
+
+    def params(self) -> Params:
+        """Params of ``jax.ShapeDtypeStruct`` of the trainable variables."""
+        return self._structs(trainable=True)
+
+    def state(self) -> Params:
+        """Params of ``jax.ShapeDtypeStruct`` of the non-trainable variables."""
+        return self._structs(trainable=False)
+
+    def _structs(self, *, trainable: bool) -> Params:
+        return wrap(
+            grow(
+                (tuple(spec.name.split("/")), jax.ShapeDtypeStruct(spec.shape, spec.dtype))
+                for spec in self.values()
+                if spec.trainable is trainable
+            )
+        )

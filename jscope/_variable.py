@@ -1,0 +1,491 @@
+"""get_variable: from a request to a value."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jscope import _jaxapi, _pass
+from jscope._frames import is_rerun, sites
+from jscope._pass import Pass, Record, Settings
+from jscope._path import check_name, is_name
+from jscope._reuse import Action, Reuse, check_reuse, decide
+from jscope._sampling import default_initializer
+from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope.errors import (
+    ArgumentError,
+    InitializerError,
+    InitializerTypeError,
+    NameClashError,
+    NameTypeError,
+    Site,
+    StateError,
+    TransformError,
+    VariableExistsError,
+    VariableMismatchError,
+    VariableNotFoundError,
+)
+
+ShapeLike: TypeAlias = int | Iterable[int | None]
+CustomGetter: TypeAlias = Callable[..., Any]
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+class _Constant(NamedTuple):
+    """Shape and dtype of a constant initializer; ``weak`` marks Python numbers."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    weak: bool
+
+
+def no_regularizer(value: jax.Array) -> None:
+    """Switches an inherited regularizer off: ``variable_scope("a", regularizer=no_regularizer)``.
+
+    As in TF1. Takes an array of any shape, returns None.
+
+    Example:
+      >>> import jscope as js
+      >>> js.no_regularizer(1.0)
+    """
+
+
+def get_variable(
+    name: str,
+    shape: ShapeLike | None = None,
+    dtype: Any = None,
+    initializer: Initializer | Any = None,
+    *,
+    regularizer: Regularizer | None = None,
+    trainable: bool | None = True,
+    collections: Iterable[str] | None = None,
+    constraint: Constraint | None = None,
+    partitioner: Partitioner = None,
+    custom_getter: CustomGetter | None = None,
+) -> jax.Array:
+    """Makes or shares the variable ``name`` of the open scope, as in TF1.
+
+    Works inside every raw JAX transform, in init and in apply. Returns the array itself: in apply
+    the same object for every request of a name, in init a placeholder of that shape and dtype.
+    Everything is checked while tracing; nothing is left at run time.
+
+    Args:
+      name: Relative to the open scope; may hold slashes, ``"a/v"`` is ``v`` in the scope ``a``.
+      shape: Sizes; an int stands for one axis, ``[]`` for a scalar. May be left out where the
+        initializer is a constant or the variable is shared; ``None`` dimensions match any size
+        when sharing.
+      dtype: Any JAX dtype. Else the constant's, else the scope's, else float32. A shared variable
+        is checked against it only if the argument, a constant or a scope asked for one.
+      initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or an
+        array computed in the function. Else the scope's, else by dtype: glorot_uniform for floats
+        (of any rank, as in TF1), zeros for integers and bools.
+      regularizer: Function of the value, kept in the spec. Else the scope's; ``no_regularizer``
+        switches it off.
+      trainable: Whether it lives in params. Others need ``transform_with_state``.
+      collections: Names of collections, kept in the spec.
+      constraint: Function of the value, kept in the spec. Else the scope's.
+      partitioner: How the variable is laid out, kept in the spec. Else the scope's.
+      custom_getter: Replaces the scopes' getters for this request, as in TF1.
+
+    Returns:
+      The array, of the variable's shape and dtype; with a custom getter, whatever it returns.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      InvalidNameError: (ValueError) the name is not valid; NameTypeError if it is no string.
+      NameClashError: (ValueError) the name is a scope's, or a component of it is a variable's.
+      VariableExistsError: (ValueError) asked for twice where reuse is False.
+      VariableNotFoundError: (ValueError) asked for under ``reuse=True`` before it was made, or
+        missing from the params given to apply.
+      VariableMismatchError: (ValueError) found with another shape or dtype.
+      InitializerError: (ValueError) no shape, no default initializer, or one that does not agree.
+      StateError: (ValueError) ``trainable=False`` under ``jscope.transform``.
+      ArgumentError: (ValueError, TypeError) another argument cannot be used.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def dense(x, units):
+      ...     kernel = js.get_variable("kernel", [x.shape[-1], units])
+      ...     bias = js.get_variable("bias", [units], initializer=jax.nn.initializers.zeros)
+      ...     return x @ kernel + bias
+      >>> net = js.transform(lambda x: dense(x, 4))
+      >>> net.init(jax.random.key(0), jnp.ones([2, 3]))
+      Params({'kernel': float32[3,4], 'bias': float32[4]})
+    """
+    running = _pass.current("get_variable")
+    if type(name) is not str and not isinstance(name, str):
+        raise NameTypeError.variable(name)
+    if not is_name(name):
+        check_name(name, "variable")
+    prefix = running.prefix
+    full = f"{prefix}/{name}" if prefix else name
+    getter = custom_getter
+    if getter is None:
+        getter = running.settings.custom_getter
+        if getter is None:
+            value: jax.Array = _request(
+                running,
+                full,
+                shape,
+                dtype,
+                initializer,
+                regularizer,
+                running.settings.reuse,
+                trainable,
+                collections,
+                partitioner,
+                constraint,
+            )
+            return value
+    elif not callable(getter):
+        raise ArgumentError.getter(getter)
+    result: jax.Array = _through(
+        running,
+        getter,
+        full,
+        shape,
+        dtype,
+        initializer,
+        regularizer,
+        trainable,
+        collections,
+        partitioner,
+        constraint,
+    )
+    return result
+
+
+def _through(
+    running: Pass,
+    getter: CustomGetter,
+    full: str,
+    shape: Any,
+    dtype: Any,
+    initializer: Any,
+    regularizer: Any,
+    trainable: Any,
+    collections: Any,
+    partitioner: Any,
+    constraint: Any,
+) -> Any:
+    """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults."""
+    settings = running.settings
+    constant = _resolve_initializer(running, full, initializer, settings)
+    _check_clash(running, full)
+    asked = _asked_dtype(running, full, dtype, constant, settings)
+    resolved = asked or _FLOAT32
+
+    def true_getter(
+        name: str,
+        shape: Any = None,
+        dtype: Any = None,
+        initializer: Any = None,
+        regularizer: Any = None,
+        reuse: Reuse | None = None,
+        trainable: bool | None = True,
+        collections: Iterable[str] | None = None,
+        partitioner: Partitioner = None,
+        constraint: Constraint | None = None,
+    ) -> Any:
+        inner = _pass.current("a custom getter's getter")
+        if not isinstance(name, str):
+            raise NameTypeError.variable(name)
+        check_name(name, "variable")
+        if reuse is not None:
+            check_reuse(reuse)
+        if asked is None and dtype is not None and dtype_or_none(dtype) == resolved:
+            dtype = None  # the default, passed on: nobody asked for it
+        return _request(
+            inner,
+            name,
+            shape,
+            dtype,
+            initializer,
+            regularizer,
+            settings.reuse if reuse is None else reuse,
+            trainable,
+            collections,
+            partitioner,
+            constraint,
+        )
+
+    return getter(
+        getter=true_getter,
+        name=full,
+        shape=shape,
+        dtype=resolved,
+        initializer=settings.initializer if initializer is None else initializer,
+        regularizer=settings.regularizer if regularizer is None else regularizer,
+        reuse=settings.reuse,
+        trainable=trainable,
+        collections=collections,
+        partitioner=settings.partitioner if partitioner is None else partitioner,
+        constraint=settings.constraint if constraint is None else constraint,
+    )
+
+
+def _request(
+    running: Pass,
+    full: str,
+    shape: Any,
+    dtype: Any,
+    initializer: Any,
+    regularizer: Any,
+    reuse: Reuse,
+    trainable: Any,
+    collections: Any,
+    partitioner: Any,
+    constraint: Any,
+) -> Any:
+    """One request of a full name, with the scope's defaults for what is None."""
+    settings = running.settings
+    record = running.records.get(full)
+    raw_sites, calls = running.stacks.observe()
+    if record is None:
+        _check_clash(running, full)
+    if initializer is None:
+        initializer = settings.initializer
+    constant = None
+    if initializer is not None and not callable(initializer):
+        constant = _constant(running, full, initializer)
+    asked: np.dtype[Any] | None
+    if dtype is None and constant is None:
+        asked = settings.dtype
+    else:
+        asked = _asked_dtype(running, full, dtype, constant, settings)
+    wanted = None if shape is None else _shape(running, full, shape)
+
+    action = decide(reuse, seen=record is not None)
+    if record is not None:
+        if action is Action.REFUSE_EXISTING and not is_rerun(record.calls, calls):
+            raise VariableExistsError.make(
+                full,
+                shape=record.shape,
+                dtype=record.dtype,
+                first=record.sites,
+                again=sites(raw_sites),
+            )
+        found = running.values.read(record)
+        _check_found(running, full, found, wanted, asked, constant)
+        return found
+
+    if action is Action.REFUSE_MISSING or running.frozen:
+        found = running.values.find(full)
+        if found is None:
+            raise VariableNotFoundError.under_reuse(
+                full, known=running.records, sites=sites(raw_sites)
+            )
+        _check_found(running, full, found, wanted, asked, constant)
+        return found
+
+    resolved = asked or _FLOAT32
+    if constant is not None:
+        if wanted is not None and wanted != constant.shape:
+            raise InitializerError.constant_shape(full, wanted, constant.shape, sites(raw_sites))
+        wanted = constant.shape
+        if isinstance(initializer, _jaxapi.Tracer):
+            _check_traced(running, full, initializer)
+    elif wanted is None or None in wanted:
+        raise InitializerError.missing_shape(full, sites(raw_sites), initializer is not None)
+    elif initializer is None:
+        initializer = default_initializer(resolved)
+        if initializer is None:
+            raise InitializerError.no_default(full, resolved, sites(raw_sites))
+    if trainable is not True:
+        trainable = _trainable(running, full, trainable)
+    facts = {
+        "trainable": trainable,
+        "collections": () if collections is None else _collections(collections),
+        "initializer": initializer,
+        "regularizer": check_function("regularizer", regularizer, settings.regularizer),
+        "constraint": check_function("constraint", constraint, settings.constraint),
+        "partition": settings.partitioner if partitioner is None else partitioner,
+    }
+    value = running.values.make(full, wanted, resolved, initializer)
+    if value is None:
+        raise running.values.refuse(full, sites(raw_sites))
+    if value.shape != wanted or (asked is not None and value.dtype != asked):
+        _check_found(running, full, value, wanted, asked, constant)
+    if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
+        raise TransformError.leaked_param(full, sites(raw_sites))
+    made = Record(full, value.shape, value.dtype, value, raw_sites, calls, facts)
+    running.records[full] = made
+    prefix = full.rpartition("/")[0]
+    while prefix and prefix not in running.scope_names:
+        running.scope_names[prefix] = made
+        prefix = prefix.rpartition("/")[0]
+    return value
+
+
+def _here(running: Pass) -> tuple[Site, ...]:
+    return running.stacks.observe().sites
+
+
+def _check_clash(running: Pass, full: str) -> None:
+    below = running.scope_names.get(full)
+    if below is not None:
+        raise NameClashError.make(full, below.name, first=below.sites, again=_here(running))
+    prefix = full.rpartition("/")[0]
+    while prefix and prefix not in running.scope_names:
+        above = running.records.get(prefix)
+        if above is not None:
+            raise NameClashError.make(full, above.name, first=above.sites, again=_here(running))
+        prefix = prefix.rpartition("/")[0]
+
+
+def _resolve_initializer(running: Pass, full: str, initializer: Any, settings: Settings) -> Any:
+    initializer = settings.initializer if initializer is None else initializer
+    if initializer is None or callable(initializer):
+        return None
+    return _constant(running, full, initializer)
+
+
+def _constant(running: Pass, full: str, initializer: Any) -> _Constant:
+    if isinstance(initializer, jax.Array):
+        return _Constant(initializer.shape, initializer.dtype, weak=False)
+    if isinstance(initializer, bool | int | float | complex):
+        kind = np.result_type(jnp.result_type(initializer))
+        return _Constant((), kind, weak=True)
+    if isinstance(initializer, list | tuple | np.ndarray | np.generic):
+        try:
+            array = np.asarray(initializer)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind in "biufcV":
+            typed = isinstance(initializer, np.ndarray | np.generic)
+            # As jnp.asarray: Python floats are float32, and 64 bits only where they are enabled.
+            kind = array.dtype if typed else np.dtype(jnp.result_type(array.dtype.type(0).item()))
+            kind = jax.dtypes.canonicalize_dtype(kind)
+            return _Constant(array.shape, kind, weak=not typed)
+    raise InitializerTypeError.not_callable(full, initializer, _here(running))
+
+
+def _asked_dtype(
+    running: Pass, full: str, dtype: Any, constant: Any, settings: Settings
+) -> np.dtype[Any] | None:
+    """The dtype that somebody asked for: the argument's, else the constant's, else the scope's."""
+    if dtype is None:
+        return settings.dtype if constant is None else constant.dtype
+    asked = dtype_or_none(dtype)
+    if asked is None:
+        raise InitializerTypeError.dtype(full, dtype, _here(running))
+    if constant is not None and not constant.weak and constant.dtype != asked:
+        raise InitializerError.constant_dtype(full, asked, constant.dtype, _here(running))
+    return asked
+
+
+def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
+    try:
+        return _canonical(dtype, bool(jax.config.read("jax_enable_x64")))
+    except TypeError:
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+    found = jnp.dtype(dtype)
+    if found.kind in "OSUMm":
+        raise TypeError(dtype)
+    return np.dtype(jax.dtypes.canonicalize_dtype(found))
+
+
+def _shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
+    if type(shape) is tuple or type(shape) is list:
+        for dim in shape:
+            if type(dim) is not int or dim < 0:
+                break
+        else:
+            return tuple(shape)
+    elif isinstance(shape, str | bytes) or not hasattr(shape, "__iter__"):
+        shape = (shape,)
+    elif isinstance(shape, _jaxapi.Tracer):
+        raise InitializerTypeError.dimension(full, shape, _here(running))
+    return tuple([_dimension(running, full, dim) for dim in shape])
+
+
+def _dimension(running: Pass, full: str, dim: Any) -> int | None:
+    if dim is None:
+        return None
+    try:
+        if isinstance(dim, bool):
+            raise TypeError(dim)
+        size = operator.index(dim)
+    except (TypeError, jax.errors.JAXTypeError):
+        raise InitializerTypeError.dimension(full, dim, _here(running)) from None
+    if size < 0:
+        raise InitializerError.negative(full, size, _here(running))
+    return size
+
+
+def _check_found(
+    running: Pass, full: str, found: Any, wanted: Any, asked: Any, constant: Any
+) -> None:
+    """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
+    if wanted is None and constant is not None:
+        wanted = constant.shape
+    if wanted is not None and wanted != found.shape:
+        fits = len(wanted) == len(found.shape) and all(
+            dim is None or dim == size for dim, size in zip(wanted, found.shape, strict=True)
+        )
+        if not fits:
+            raise _mismatch(running, full, "shape", wanted, found.shape, found)
+    if asked is not None and found.dtype != asked:
+        raise _mismatch(running, full, "dtype", asked, found.dtype, found)
+
+
+def _mismatch(
+    running: Pass, full: str, what: str, asked: Any, found: Any, value: Any
+) -> VariableMismatchError:
+    record = running.records.get(full)
+    return VariableMismatchError.make(
+        full,
+        what,
+        asked=asked,
+        found=found,
+        aval=(value.shape, value.dtype),
+        first=record.sites if record else (),
+        again=_here(running),
+    )
+
+
+def _check_traced(running: Pass, full: str, value: Any) -> None:
+    trace = running.trace()
+    if _jaxapi.is_live(value, trace):
+        return
+    error = InitializerError.inner_trace if _jaxapi.is_live(value) else InitializerError.leaked
+    raise error(full, _here(running))
+
+
+def _trainable(running: Pass, full: str, trainable: Any) -> bool:
+    if trainable is None:
+        return True
+    if trainable is not False:
+        raise ArgumentError.make("trainable", trainable, "True, False or None")
+    raise StateError.no_state(full, _here(running))
+
+
+def _collections(collections: Any) -> tuple[str, ...]:
+    if not isinstance(collections, list | tuple | set | frozenset):
+        raise ArgumentError.collections(collections)
+    if not all(isinstance(key, str) for key in collections):
+        raise ArgumentError.collections(collections)
+    return tuple(collections)
+
+
+def check_function(argument: str, given: Any, inherited: Any) -> Any:
+    """A regularizer or constraint: None inherits, False and ``no_regularizer`` switch off."""
+    found = inherited if given is None else given
+    if found is None or found is False or found is no_regularizer:
+        return None
+    if not callable(found):
+        raise ArgumentError.make(argument, found, "a function of the value, or None")
+    return found

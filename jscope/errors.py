@@ -1,0 +1,778 @@
+"""Every error of jscope.
+
+    JscopeError
+    ├── NoPassError (RuntimeError)            called outside init / apply / specs
+    ├── NestingError (RuntimeError)           scopes closed in the wrong order, or opened twice
+    ├── VariableExistsError (ValueError)      made twice without reuse
+    ├── VariableNotFoundError (ValueError)    reused before it was made, or not in the params
+    ├── VariableMismatchError (ValueError)    found with another shape or dtype
+    ├── NameClashError (ValueError)           one name for a variable and for a scope
+    ├── InvalidNameError (ValueError)         not a name
+    │   └── NameTypeError (TypeError)         not even text
+    ├── ReuseError (ValueError)               not a reuse mode, or one that cannot be here
+    ├── InitializerError (ValueError)         no initial value of that shape and dtype
+    │   └── InitializerTypeError (TypeError)  not a shape, a dtype or an initializer
+    ├── ArgumentError (ValueError, TypeError) any other argument that cannot be used
+    ├── StateError (ValueError)               non-trainable variables where there is no state
+    ├── RngError (ValueError)                 no key, or not a key
+    ├── TransformError (ValueError)           a value or a call on the wrong side of a JAX transform
+    ├── EmptySelectionError (ValueError)      a pattern that selects nothing
+    └── CheckError (ValueError)               params that do not fit
+
+Each derives from the builtin that TensorFlow 1 raised in its place, so ``except ValueError`` ports
+as it is. The first line of a message is TensorFlow's wherever it had one; the lines below say what
+was asked and where, where it was first made, what is near, and the fix. The facts stay as
+attributes, and every error pickles.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+__all__ = [
+    "ArgumentError",
+    "CheckError",
+    "EagerRecompileWarning",
+    "EmptySelectionError",
+    "InitializerError",
+    "InitializerTypeError",
+    "InvalidNameError",
+    "JscopeError",
+    "NameClashError",
+    "NameTypeError",
+    "NestingError",
+    "NoPassError",
+    "ReuseError",
+    "RngError",
+    "Site",
+    "StateError",
+    "TransformError",
+    "VariableExistsError",
+    "VariableMismatchError",
+    "VariableNotFoundError",
+]
+
+_SITES_SHOWN = 3
+
+
+class Site(NamedTuple):
+    """One frame of the user's code: where a variable was asked for."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        inside = self.file.startswith(os.getcwd() + os.sep)
+        file = os.path.relpath(self.file) if inside else self.file
+        return f"{file}:{self.line} in {self.function}"
+
+
+def _where(sites: Sequence[Site]) -> str:
+    return " < ".join(str(site) for site in sites[:_SITES_SHOWN]) or "an unknown place"
+
+
+def _aval(shape: Any, dtype: Any) -> str:
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def _dims(shape: Iterable[Any]) -> str:
+    dims = ["?" if dim is None else str(dim) for dim in shape]
+    return f"({dims[0]},)" if len(dims) == 1 else f"({', '.join(dims)})"
+
+
+def _near(name: str, names: Iterable[str]) -> list[str]:
+    known = list(dict.fromkeys(names))
+    tail = name.rsplit("/", 1)[-1]
+    same_tail = [other for other in known if other.rsplit("/", 1)[-1] == tail]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys(close + same_tail))[:3]
+
+
+def _quote(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _revive(cls: type[JscopeError], message: str, facts: dict[str, Any]) -> JscopeError:
+    return cls(message, **facts)
+
+
+class JscopeError(Exception):
+    """Base of every error that jscope raises.
+
+    Attributes are the facts that the message was written from; each subclass names its own.
+    """
+
+    def __init__(self, message: str, /, **facts: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(facts)
+        self._facts = facts
+
+    @classmethod
+    def _report(cls, summary: str, lines: Mapping[str, str | None], /, **facts: Any) -> Self:
+        """Writes the report: TF1's sentence, then one labelled line for each fact that is known."""
+        body = [f"  {label + ':':<8}{text}" for label, text in lines.items() if text]
+        return cls("\n".join([summary, *body]), **facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
+        return _revive, (type(self), self.args[0], self._facts), notes
+
+
+class NoPassError(JscopeError, RuntimeError):
+    """A jscope call was made where no init, apply or specs runs. Fact: ``call``."""
+
+    @classmethod
+    def make(cls, call: str) -> Self:
+        return cls._report(
+            f"{call} was called outside a pass: it works only inside a function that runs under "
+            "init, apply or specs.",
+            {
+                "fix": "wrap the outermost function, net = jscope.transform(fn), and call "
+                "net.init(rng, ...) and net.apply(params, rng, ...); a pass belongs to the "
+                "thread that started it."
+            },
+            call=call,
+        )
+
+
+class NestingError(JscopeError, RuntimeError):
+    """Scopes were closed in the wrong order, opened twice or never closed. Fact: ``scope``."""
+
+    @classmethod
+    def wrong_order(cls, scope: str, open_scope: str | None) -> Self:
+        is_open = "no scope is open" if open_scope is None else f"the open scope is {open_scope!r}"
+        return cls._report(
+            "Improper nesting of variable_scope.",
+            {
+                "asked": f"to close {scope!r}, but {is_open}",
+                "fix": "close scopes in the reverse order of opening: use `with`.",
+            },
+            scope=scope,
+        )
+
+    @classmethod
+    def twice(cls, scope: str) -> Self:
+        return cls._report(
+            "Improper nesting of variable_scope: a variable_scope object can be entered only once.",
+            {
+                "asked": f"to open {scope!r} again",
+                "fix": "call variable_scope(...) in each `with`; to open the same scope again pass "
+                "the scope that `with ... as scope` gives.",
+            },
+            scope=scope,
+        )
+
+    @classmethod
+    def left_open(cls, scope: str) -> Self:
+        return cls._report(
+            "Improper nesting of variable_scope: the function returned with a scope still open.",
+            {
+                "open": repr(scope),
+                "fix": "open scopes with `with`, so that they close by themselves.",
+            },
+            scope=scope,
+        )
+
+
+class VariableExistsError(JscopeError, ValueError):
+    """A name was asked for again without reuse.
+
+    Facts: ``name``, ``first`` and ``again`` (sites, innermost first).
+    """
+
+    name: str
+    first: tuple[Site, ...]
+    again: tuple[Site, ...]
+
+    @classmethod
+    def make(
+        cls,
+        name: str,
+        *,
+        shape: Any,
+        dtype: Any,
+        first: tuple[Site, ...],
+        again: tuple[Site, ...],
+    ) -> Self:
+        return cls._report(
+            f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
+            "reuse=jscope.AUTO_REUSE in VarScope?",
+            {
+                "first": f"{_aval(shape, dtype)} at {_where(first)}",
+                "again": f"at {_where(again)}",
+                "fix": "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make "
+                "another variable, use another name or another variable_scope.",
+            },
+            name=name,
+            first=first,
+            again=again,
+        )
+
+
+class VariableNotFoundError(JscopeError, ValueError):
+    """A name was reused before it was made, or is not in the params given to apply.
+
+    Facts: ``name``, ``near`` (names that exist and look alike), ``sites``.
+    """
+
+    name: str
+    near: tuple[str, ...]
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def under_reuse(cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...]) -> Self:
+        near = tuple(_near(name, known))
+        return cls._report(
+            f"Variable {name} does not exist, or was not created with get_variable(). "
+            "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
+            {
+                "asked": f"at {_where(sites)}",
+                "near": _quote(near),
+                "fix": "make the variable before the scope that reuses it, correct the name, or "
+                "use jscope.AUTO_REUSE.",
+            },
+            name=name,
+            near=near,
+            sites=sites,
+        )
+
+    @classmethod
+    def in_params(
+        cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...], hint: str | None
+    ) -> Self:
+        near = tuple(_near(name, known))
+        return cls._report(
+            f"Variable {name} does not exist in the params given to apply.",
+            {
+                "asked": f"at {_where(sites)}",
+                "near": _quote(near),
+                "fix": hint
+                or "give params of this function's init; jscope.check(params, specs) lists every "
+                "difference at once.",
+            },
+            name=name,
+            near=near,
+            sites=sites,
+        )
+
+
+class VariableMismatchError(JscopeError, ValueError):
+    """A variable was found with another shape or dtype than asked for.
+
+    Facts: ``name``, ``what`` ("shape" or "dtype"), ``asked``, ``found``, ``first`` (sites where it
+    was made; empty where it came with the params), ``again``.
+    """
+
+    name: str
+    what: str
+    asked: Any
+    found: Any
+    first: tuple[Site, ...]
+    again: tuple[Site, ...]
+
+    @classmethod
+    def make(
+        cls,
+        name: str,
+        what: str,
+        *,
+        asked: Any,
+        found: Any,
+        aval: tuple[Any, Any],
+        first: tuple[Site, ...],
+        again: tuple[Site, ...],
+    ) -> Self:
+        show = _dims if what == "shape" else str
+        origin = f"at {_where(first)}" if first else "in the params given to apply"
+        fix = (
+            f"ask for {what} {show(found)}, or open another scope."
+            if first
+            else f"give params whose {what} is {show(asked)}, or ask for {show(found)}."
+        )
+        return cls._report(
+            f"Trying to share variable {name}, but specified {what} {show(asked)} and found "
+            f"{what} {show(found)}.",
+            {"first": f"{_aval(*aval)} {origin}", "again": f"at {_where(again)}", "fix": fix},
+            name=name,
+            what=what,
+            asked=asked,
+            found=found,
+            first=first,
+            again=again,
+        )
+
+
+class NameClashError(JscopeError, ValueError):
+    """One name would be both a variable and a scope. Facts: ``name``, ``other``, ``sites``."""
+
+    name: str
+    other: str
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def make(
+        cls, name: str, other: str, *, first: tuple[Site, ...], again: tuple[Site, ...]
+    ) -> Self:
+        variable, below = sorted((name, other), key=len)
+        return cls._report(
+            f"Variable {name} cannot be made: {variable} would be a variable and also the scope "
+            f"of {below}.",
+            {
+                "first": f"{other} at {_where(first)}",
+                "again": f"{name} at {_where(again)}",
+                "fix": "rename one of the two; params are a nested dict, where one key holds an "
+                "array or a scope.",
+            },
+            name=name,
+            other=other,
+            sites=again,
+        )
+
+    @classmethod
+    def in_params(cls, name: str, *, is_scope: bool, sites: tuple[Site, ...]) -> Self:
+        held = "a scope (a mapping)" if is_scope else "inside what is an array"
+        return cls._report(
+            f"Variable {name} cannot be read: in the params given to apply it is {held}.",
+            {
+                "asked": f"at {_where(sites)}",
+                "fix": "give params of this function's init, with neither a level more nor a level "
+                "less; jscope.check(params, specs) lists every difference at once.",
+            },
+            name=name,
+            other=name,
+            sites=sites,
+        )
+
+
+_PATTERN = "[A-Za-z0-9_.\\\\>-]+"
+
+
+class InvalidNameError(JscopeError, ValueError):
+    """A name that cannot be a variable's or a scope's. Facts: ``name``, ``kind``."""
+
+    name: Any
+    kind: str
+
+    @classmethod
+    def make(cls, name: str, kind: str) -> Self:
+        reason = (
+            "it has an empty component"
+            if not name or "" in name.split("/")
+            else f"each component between slashes has to match {_PATTERN}"
+        )
+        return cls._report(
+            f"{name!r} is not a valid {kind} name: {reason}.",
+            {"fix": "use letters, digits and _ . \\ > - , with single slashes between components."},
+            name=name,
+            kind=kind,
+        )
+
+    @classmethod
+    def nested_root(cls) -> Self:
+        return cls._report(
+            "'' is not a valid scope name: variable_scope('') is the root scope and can be opened "
+            "at the root only.",
+            {
+                "fix": "to return to the root, capture it there, root = get_variable_scope(), and "
+                "open variable_scope(root)."
+            },
+            name="",
+            kind="scope",
+        )
+
+
+class NameTypeError(InvalidNameError, TypeError):
+    """A name that is not text. Facts: ``name`` (its repr), ``kind``."""
+
+    @classmethod
+    def variable(cls, name: object) -> Self:
+        return cls(
+            f"The name of a variable must be a string, got {name!r} of type {type(name).__name__}.",
+            name=repr(name),
+            kind="variable",
+        )
+
+    @classmethod
+    def scope(cls, name: object) -> Self:
+        return cls._report(
+            "VariableScope: name_or_scope must be a string or VariableScope.",
+            {"asked": f"{name!r} of type {type(name).__name__}"},
+            name=repr(name),
+            kind="scope",
+        )
+
+    @classmethod
+    def missing(cls) -> Self:
+        return cls(
+            "If default_name is None then name_or_scope is required", name="None", kind="scope"
+        )
+
+    @classmethod
+    def template(cls) -> Self:
+        return cls("name cannot be None.", name="None", kind="template")
+
+
+class ReuseError(JscopeError, ValueError):
+    """A reuse mode that is none, or cannot be used here. Fact: ``reuse`` (its repr)."""
+
+    reuse: str
+
+    @classmethod
+    def unknown(cls, reuse: object) -> Self:
+        return cls._report(
+            "The reuse parameter must be True or False or None.",
+            {"asked": repr(reuse), "fix": "pass True, False, None or jscope.AUTO_REUSE."},
+            reuse=repr(reuse),
+        )
+
+    @classmethod
+    def without_name(cls, reuse: object, default_name: str) -> Self:
+        return cls._report(
+            "reuse=True cannot be used without a name_or_scope",
+            {
+                "asked": f"reuse={reuse!r} with default_name={default_name!r}, which always opens "
+                "a scope that is new",
+                "fix": f"name the scope, variable_scope({default_name!r}, reuse=...).",
+            },
+            reuse=repr(reuse),
+        )
+
+
+class InitializerError(JscopeError, ValueError):
+    """No initial value of the shape and dtype that were asked for. Facts: ``name``, ``sites``."""
+
+    name: str
+    sites: tuple[Site, ...]
+
+    @classmethod
+    def _at(cls, first: str, name: str, sites: tuple[Site, ...], fix: str) -> Self:
+        return cls._report(
+            first, {"asked": f"{name} at {_where(sites)}", "fix": fix}, name=name, sites=sites
+        )
+
+    @classmethod
+    def missing_shape(cls, name: str, sites: tuple[Site, ...], has_initializer: bool) -> Self:
+        if has_initializer:
+            first = (
+                "The initializer passed is not valid. It should be a callable "
+                f"f(key, shape, dtype), and `shape` of variable {name} should be fully defined."
+            )
+        else:
+            first = (
+                f"Variable {name} did not get an initializer, so its `shape` argument must be "
+                "specified."
+            )
+        return cls._at(first, name, sites, "give a shape of integers, such as [3, 4].")
+
+    @classmethod
+    def no_default(cls, name: str, dtype: object, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"An initializer for variable {name} of {dtype} is required",
+            name,
+            sites,
+            "pass initializer=f(key, shape, dtype); floats, integers and bools have a default.",
+        )
+
+    @classmethod
+    def negative(cls, name: str, dim: int, sites: tuple[Site, ...]) -> Self:
+        return cls._at(f"Dimension {dim} must be >= 0", name, sites, "give a shape of sizes.")
+
+    @classmethod
+    def constant_shape(cls, name: str, shape: Any, found: Any, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"If initializer is a constant, do not specify shape. Specified shape {_dims(shape)} "
+            f"and the constant has shape {_dims(found)}.",
+            name,
+            sites,
+            "leave the shape out, give the constant's, or pass a function, "
+            "such as jax.nn.initializers.constant(value).",
+        )
+
+    @classmethod
+    def constant_dtype(
+        cls, name: str, dtype: object, found: object, sites: tuple[Site, ...]
+    ) -> Self:
+        return cls._at(
+            f"Initializer type '{found}' and explicit dtype '{dtype}' don't match.",
+            name,
+            sites,
+            f"cast the constant, or ask for dtype {found}.",
+        )
+
+    @classmethod
+    def wrong_result(
+        cls,
+        name: str,
+        initializer: str,
+        asked: tuple[Any, Any],
+        found: str,
+        sites: tuple[Site, ...],
+    ) -> Self:
+        return cls._at(
+            f"The initializer of variable {name} returned {found}, not {_aval(*asked)}.",
+            name,
+            sites,
+            f"{initializer} is called as f(key, shape, dtype) and must return an array of that "
+            "shape and dtype.",
+        )
+
+    @classmethod
+    def inner_trace(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"The initial value of variable {name} was computed inside an inner JAX transform, and "
+            "cannot get out of it.",
+            name,
+            sites,
+            "compute it before the transform (jit, checkpoint, scan, vmap, ...), or pass a "
+            "function f(key, shape, dtype).",
+        )
+
+    @classmethod
+    def leaked(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"The initial value of variable {name} is a tracer that leaked from a finished trace.",
+            name,
+            sites,
+            "compute the value inside this function, or pass a concrete array.",
+        )
+
+    @classmethod
+    def needs_data(cls, name: str, argument: str, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"The initial value of variable {name} is computed from the argument {argument}, which "
+            "was given as a jax.ShapeDtypeStruct.",
+            name,
+            sites,
+            "pass a real array for it to init.",
+        )
+
+    @classmethod
+    def unstable(cls, name: str) -> Self:
+        return cls._at(
+            f"The function did not make variable {name} again when it was run a second time to "
+            "compute initial values.",
+            name,
+            (),
+            "make the function pure: the same calls for the same arguments.",
+        )
+
+
+class InitializerTypeError(InitializerError, TypeError):
+    """A shape, dtype or initializer of the wrong type. Facts: ``name``, ``sites``."""
+
+    @classmethod
+    def not_callable(cls, name: str, initializer: object, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"The initializer passed is not valid. Variable {name} got {initializer!r} of type "
+            f"{type(initializer).__name__}.",
+            name,
+            sites,
+            "pass a function f(key, shape, dtype), such as jax.nn.initializers.zeros, or a "
+            "constant (an array or a number).",
+        )
+
+    @classmethod
+    def dimension(cls, name: str, dim: object, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            "Dimension value must be integer or None or have an __index__ method, got value "
+            f"'{dim}' with type '{type(dim)}'",
+            name,
+            sites,
+            "give a shape of integers, such as [3, 4]; shapes are static in JAX.",
+        )
+
+    @classmethod
+    def dtype(cls, name: str, dtype: object, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"Cannot convert {dtype!r} to a dtype of JAX.",
+            name,
+            sites,
+            "pass a dtype such as jnp.float32, 'bfloat16' or np.int32.",
+        )
+
+
+class ArgumentError(JscopeError, ValueError, TypeError):
+    """An argument that cannot be used. Facts: ``argument``, ``value`` (its repr)."""
+
+    argument: str
+    value: str
+
+    @classmethod
+    def getter(cls, value: object) -> Self:
+        return cls(
+            f"Passed a custom_getter which is not callable: {value!r}",
+            argument="custom_getter",
+            value=repr(value),
+        )
+
+    @classmethod
+    def collections(cls, value: object) -> Self:
+        return cls(
+            "collections argument to get_variable must be a list, tuple, or set of strings. "
+            f"Got {value!r} of type {type(value).__name__}",
+            argument="collections",
+            value=repr(value),
+        )
+
+    @classmethod
+    def make(cls, argument: str, value: object, wanted: str) -> Self:
+        return cls(
+            f"The {argument} must be {wanted}, got {value!r} of type {type(value).__name__}.",
+            argument=argument,
+            value=repr(value),
+        )
+
+
+class StateError(JscopeError, ValueError):
+    """Non-trainable variables where there is no state. Facts: ``name``, ``sites``."""
+
+    @classmethod
+    def no_state(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} is not trainable, but jscope.transform keeps only trainable variables.",
+            {
+                "asked": f"at {_where(sites)}",
+                "fix": "use jscope.transform_with_state, which returns (params, state); or make "
+                "the variable trainable.",
+            },
+            name=name,
+            sites=sites,
+        )
+
+
+class RngError(JscopeError, ValueError):
+    """No key where one is needed, or not a key. Fact: ``rng`` (its description)."""
+
+    @classmethod
+    def not_a_key(cls, rng: str) -> Self:
+        return cls._report(
+            f"rng must be a key, an int seed or None, got {rng}.",
+            {"fix": "pass jax.random.key(0), jax.random.PRNGKey(0), an int, or None."},
+            rng=rng,
+        )
+
+    @classmethod
+    def needed(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"The initializer of variable {name} draws random numbers, but rng is None.",
+            {
+                "asked": f"at {_where(sites)}",
+                "fix": "pass a key to init: net.init(jax.random.key(0), ...).",
+            },
+            rng="None",
+            name=name,
+            sites=sites,
+        )
+
+
+class TransformError(JscopeError, ValueError):
+    """A value or a call on the wrong side of a JAX transform."""
+
+    @classmethod
+    def leaked_value(cls, index: int, value: str) -> Self:
+        return cls._report(
+            f"values[{index}] is a tracer that leaked from a finished trace.",
+            {
+                "value": value,
+                "fix": "return the value from the transformed function instead of storing it.",
+            },
+            index=index,
+        )
+
+    @classmethod
+    def leaked_param(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"The value of variable {name} in the params given to apply is a tracer that leaked "
+            "from a finished trace.",
+            {
+                "asked": f"at {_where(sites)}",
+                "fix": "return params from the transformed function instead of storing them.",
+            },
+            name=name,
+            sites=sites,
+        )
+
+
+class EmptySelectionError(JscopeError, ValueError):
+    """A pattern that selects nothing. Facts: ``pattern``, ``near``."""
+
+
+class CheckError(JscopeError, ValueError):
+    """Params that do not fit.
+
+    Facts: ``missing`` and ``unexpected`` (names), ``mismatched`` (name -> (wanted, found)).
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: Mapping[str, tuple[str, str]]
+
+    @classmethod
+    def make(
+        cls,
+        missing: Sequence[str],
+        unexpected: Sequence[str],
+        mismatched: Mapping[str, tuple[str, str]],
+    ) -> Self:
+        lines = [f"  missing:    {name}" for name in missing]
+        for name in unexpected:
+            near = _near(name, missing)
+            lines.append(f"  unexpected: {name}" + (f" (near {_quote(near)})" if near else ""))
+        for name, (wanted, found) in mismatched.items():
+            lines.append(f"  mismatched: {name} is {found}, should be {wanted}")
+        first = (
+            f"The params do not fit the specs: {len(missing)} missing, {len(unexpected)} "
+            f"unexpected, {len(mismatched)} mismatched."
+        )
+        return cls(
+            "\n".join([first, *lines]),
+            missing=tuple(missing),
+            unexpected=tuple(unexpected),
+            mismatched=dict(mismatched),
+        )
+
+    @classmethod
+    def not_a_mapping(cls, what: str, value: object) -> Self:
+        pair = isinstance(value, tuple)
+        fix = (
+            "a pair (params, state) goes to a network of jscope.transform_with_state; this one "
+            "takes params alone."
+            if pair
+            else "pass what init returned, or any nested mapping of names to arrays."
+        )
+        return cls._report(
+            f"{what} must be a nested mapping of names to arrays, got {type(value).__name__}.",
+            {"fix": fix},
+            missing=(),
+            unexpected=(),
+            mismatched={},
+        )
+
+    @classmethod
+    def not_an_array(cls, name: str, value: object) -> Self:
+        found = type(value).__name__
+        return cls._report(
+            f"The value of {name!r} in the params given to apply is not an array but {found}.",
+            {"fix": "pass arrays: jax.Array, NumPy or Python numbers."},
+            missing=(),
+            unexpected=(),
+            mismatched={name: ("an array", found)},
+        )
+
+    @classmethod
+    def bad_key(cls, key: object) -> Self:
+        return cls._report(
+            f"{key!r} is not a key of params: keys are strings, one per scope, never empty.",
+            {"fix": "nest names with slashes, {'a/w': x}, by jscope.tree.unflatten(mapping)."},
+            missing=(),
+            unexpected=(repr(key),),
+            mismatched={},
+        )
+
+
+class EagerRecompileWarning(UserWarning):
+    """An eager apply recompiles its inner transforms on every call; jit the outer call."""
