@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import types
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -59,19 +62,31 @@ def staged(trace: Any) -> Any:
     return trace
 
 
-def _ancestors(trace: Any) -> Iterator[Any]:
-    while trace is not None:
-        yield trace
-        tangent = getattr(trace, "tangent_trace", None)
-        if tangent is not None:
-            yield tangent
-        trace = getattr(trace, "parent_trace", None)
-
-
 def is_live(tracer: Any, trace: Any = None) -> bool:
     """Whether ``tracer`` belongs to ``trace`` (the current one by default) or one around it."""
     owner = tracer._trace
-    return any(owner is other for other in _ancestors(trace or current_trace()))
+    trace = trace or current_trace()
+    while trace is not None:
+        if trace is owner or getattr(trace, "tangent_trace", None) is owner:
+            return True
+        trace = getattr(trace, "parent_trace", None)
+    # Some transforms (shard_map, custom_vjp) do not say which trace is around theirs. A running
+    # trace is a local variable of the function of JAX that runs it.
+    return _is_local_of_jax(owner)
+
+
+def _is_local_of_jax(thing: Any) -> bool:
+    frame: types.FrameType | None = sys._getframe(1)
+    found = False
+    while frame is not None and not found:
+        code = frame.f_code
+        if code.co_filename.startswith(JAX_FOLDER) and code.co_flags & inspect.CO_OPTIMIZED:
+            values = frame.f_locals
+            found = any(value is thing for value in values.values())
+            if type(values) is dict:  # before Python 3.13 a copy, which would keep values alive
+                values.clear()
+        frame = frame.f_back
+    return found
 
 
 def is_eager(trace: Any) -> bool:
