@@ -62,17 +62,21 @@ def staged(trace: Any) -> Any:
     return trace
 
 
-def is_live(tracer: Any, trace: Any = None) -> bool:
-    """Whether ``tracer`` belongs to ``trace`` (the current one by default) or one around it."""
+def is_around(tracer: Any, trace: Any) -> bool:
+    """Whether ``tracer`` belongs to ``trace`` or to one that it is known to be inside of."""
     owner = tracer._trace
-    trace = trace or current_trace()
     while trace is not None:
         if trace is owner or getattr(trace, "tangent_trace", None) is owner:
             return True
         trace = getattr(trace, "parent_trace", None)
+    return False
+
+
+def is_live(tracer: Any) -> bool:
+    """Whether the trace that ``tracer`` belongs to still runs."""
     # Some transforms (shard_map, custom_vjp) do not say which trace is around theirs. A running
     # trace is a local variable of the function of JAX that runs it.
-    return _is_local_of_jax(owner)
+    return is_around(tracer, current_trace()) or _is_local_of_jax(tracer._trace)
 
 
 def _is_local_of_jax(thing: Any) -> bool:

@@ -131,6 +131,9 @@ class Record:
 class Values(Protocol):
     """Where a pass takes the values of variables from."""
 
+    keeps: bool
+    """Whether a value may be kept for later requests, which may come from another trace."""
+
     def make(self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any) -> Any:
         """The value of a variable at its first request, or None where there is none."""
         ...
@@ -150,6 +153,8 @@ class Values(Protocol):
 
 class Blank:
     """Values of init and specs: placeholders of the right shape, made in the current trace."""
+
+    keeps = False
 
     def __init__(self) -> None:
         # Weak, so that no inner trace is kept alive; a value that the user holds stays the same.
@@ -176,6 +181,8 @@ class Blank:
 
 class Given:
     """Values of apply: read from any nested mapping, never changed."""
+
+    keeps = True
 
     def __init__(self, params: object) -> None:
         if not isinstance(params, Mapping):

@@ -317,7 +317,8 @@ def _request(
         _check_found(running, full, value, wanted, asked, constant)
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise TransformError.leaked_param(full, sites(raw_sites))
-    made = Record(full, value.shape, value.dtype, value, raw_sites, calls, facts)
+    kept = value if running.values.keeps else None
+    made = Record(full, value.shape, value.dtype, kept, raw_sites, calls, facts)
     running.records[full] = made
     prefix = full.rpartition("/")[0]
     while prefix and prefix not in running.scope_names:
@@ -458,8 +459,7 @@ def _mismatch(
 
 
 def _check_traced(running: Pass, full: str, value: Any) -> None:
-    trace = running.trace()
-    if _jaxapi.is_live(value, trace):
+    if _jaxapi.is_around(value, running.trace()):
         return
     error = InitializerError.inner_trace if _jaxapi.is_live(value) else InitializerError.leaked
     raise error(full, _here(running))

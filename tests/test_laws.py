@@ -280,7 +280,9 @@ def test_nothing_remains_at_run_time(transform: str) -> None:
             x = (one if transform == "none" else TRANSFORMS[transform](one))(x)
         return x
 
-    ours = jax.jit(lambda params, x: net.apply(params, None, x)).lower(params, X).compile().as_text()
+    ours = (
+        jax.jit(lambda params, x: net.apply(params, None, x)).lower(params, X).compile().as_text()
+    )
     theirs = jax.jit(by_hand).lower(params, X).compile().as_text()
     assert without_metadata(ours) == without_metadata(theirs)
 

@@ -1,0 +1,259 @@
+"""Nothing outlives a pass; threads do not see each other; eager use is right and says it is slow."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from cases import KINDS, PROGRAMS, TRANSFORMS, X, block, wrapped
+
+import jscope as js
+from jscope import _guard, _jaxapi, _pass
+
+
+@pytest.fixture
+def leak_checker() -> Any:
+    with jax.checking_leaks():
+        yield
+
+
+@pytest.mark.usefixtures("leak_checker")
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("program", ["distinct scopes", "default names", "around and inside"])
+def test_the_leak_checker_finds_nothing(program: str, transform: str) -> None:
+    wrap = TRANSFORMS[transform]
+    net = js.transform(PROGRAMS[program](lambda x: wrap(lambda y: block(y))(x)))
+    params = net.init(0, X)
+    jax.eval_shape(net.init, 0, X)
+    jax.make_jaxpr(net.apply)(params, None, X)
+    jax.jit(lambda p, x: net.apply(p, None, x))(params, X)
+
+
+KEPT_BY_JAX = {"jit", "checkpoint", "cond", "switch", "jit of checkpoint", "vmap of jit"}
+KEPT_BY_JAX |= {"scan of checkpoint", "checkpoint of scan"}
+
+
+def closed_over(transform: str) -> Any:
+    """Without jscope: a module-level function that reads a tracer of the trace around it."""
+    values: list[jax.Array] = []
+
+    def scaled(x: jax.Array) -> jax.Array:
+        return x * jnp.broadcast_to(values[-1], x.shape)
+
+    f = TRANSFORMS[transform](scaled)
+
+    def program(w: jax.Array, x: jax.Array) -> jax.Array:
+        values.append(w)
+        try:
+            return f(x)
+        finally:
+            values.clear()
+
+    return program
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_what_jax_keeps_of_a_module_level_function_it_keeps_without_jscope_too(
+    transform: str,
+) -> None:
+    net = js.transform(PROGRAMS["distinct scopes"](wrapped(transform, "module-level function")))
+    params = net.init(0, X)
+
+    def leaks(function: Any, *args: Any) -> bool:
+        try:
+            with jax.checking_leaks():
+                jax.make_jaxpr(function)(*args)
+        except Exception as error:
+            assert "leaked trace" in str(error).lower()  # noqa: PT017 - either outcome is compared
+            return True
+        return False
+
+    if leaks(lambda p, x: net.apply(p, None, x), params, X):
+        assert leaks(closed_over(transform), X, X)
+
+
+def test_a_finished_pass_is_freed() -> None:
+    seen: list[Any] = []
+
+    def program(x: jax.Array) -> jax.Array:
+        running = _pass.peek()
+        assert running is not None
+        seen.append(weakref.ref(running.guard.__class__))
+        values = js.get_variable("w", [3])
+        seen.append(weakref.ref(values))
+        return x * values
+
+    net = js.transform(program)
+    net.init(0, X)
+    gc.collect()
+    assert seen[1]() is None
+
+
+@pytest.mark.parametrize("call", ["init", "apply", "specs"])
+def test_everything_is_restored_after_any_exception(call: str) -> None:
+    class MineError(BaseException):
+        pass
+
+    def program(x: jax.Array) -> jax.Array:
+        with js.variable_scope("a"):
+
+            def inner(y: jax.Array) -> jax.Array:
+                with js.variable_scope("b"):
+                    js.get_variable("w", [3])
+                    raise MineError
+
+            return jax.checkpoint(inner)(x)
+
+    net = js.transform(program)
+    before = _jaxapi.get_context()
+    args = {"init": (0, X), "apply": ({"a": {"b": {"w": X}}}, None, X), "specs": (X,)}[call]
+    with pytest.raises(MineError):
+        getattr(net, call)(*args)
+    assert _pass.peek() is None
+    assert _jaxapi.get_context() is before
+
+    def outer(x: jax.Array) -> jax.Array:
+        with js.variable_scope("outer"), pytest.raises(MineError):
+            getattr(net, call)(*args)
+        assert js.get_variable_scope().name == ""
+        return js.get_variable("v", [3])
+
+    assert js.transform(outer).init(0, X).keys() == {"v"}
+
+
+def test_a_scope_left_open_is_an_error_and_is_closed() -> None:
+    def program() -> None:
+        js.variable_scope("a").__enter__()
+
+    with pytest.raises(js.errors.NestingError) as caught:
+        js.transform(program).init(0)
+    assert str(caught.value) == (
+        "Improper nesting of variable_scope: the function returned with a scope still open.\n"
+        "  open:   'a'\n"
+        "  fix:    open scopes with `with`, so that they close by themselves."
+    )
+    jaxpr = jax.make_jaxpr(lambda x: x + 1)(1)
+    assert str(jaxpr.eqns[0].source_info.name_stack) == ""
+
+
+def test_threads_do_not_see_each_other() -> None:
+    barrier = threading.Barrier(8)
+    f = wrapped("checkpoint", "module-level function")
+
+    def program(name: str, x: jax.Array) -> jax.Array:
+        for index in range(4):
+            with js.variable_scope(f"{name}_{index}"):
+                barrier.wait()
+                x = f(x)
+                assert js.get_variable_scope().name == f"{name}_{index}"
+        return x
+
+    net = js.transform(program)
+
+    def work(number: int) -> Any:
+        params = net.init(number, f"n{number}", X)
+        other = jax.tree.map(lambda leaf: leaf + number, params)
+        return params, jax.jit(net.apply, static_argnums=2)(other, None, f"n{number}", X)
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(work, range(8)))
+    for number, (params, value) in enumerate(results):
+        assert list(params) == [f"n{number}_{index}" for index in range(4)]
+        expected = X
+        for index in range(4):
+            layer = params[f"n{number}_{index}"]
+            expected = expected * (layer["w"] + number) + layer["b"] + number
+        chex.assert_trees_all_close(value, expected, rtol=1e-5)
+
+
+def test_a_pass_is_not_seen_in_another_thread() -> None:
+    def program() -> None:
+        with (
+            ThreadPoolExecutor(1) as pool,
+            pytest.raises(js.errors.NoPassError, match="belongs to the thread that started it"),
+        ):
+            pool.submit(js.get_variable, "w", [1]).result()
+
+    js.transform(program).init(0)
+
+
+def test_no_two_passes_hold_one_cache_key() -> None:
+    keys: list[Any] = []
+
+    def program(depth: int) -> None:
+        keys.append(_jaxapi.get_context())
+        if depth:
+            js.transform(program).specs(depth - 1)
+
+    js.transform(program).specs(3)
+    assert len(set(keys)) == 4
+
+
+def test_a_key_of_a_trace_that_called_jscope_is_never_used_again() -> None:
+    used: list[Any] = []
+
+    def spy(x: jax.Array) -> jax.Array:
+        used.append(_jaxapi.get_context())
+        return block(x)
+
+    f = jax.checkpoint(spy)
+    net = js.transform(PROGRAMS["distinct scopes"](f))
+    for _ in range(5):
+        net.specs(X)
+    assert len(used) == len(set(used)) == 15
+
+
+def test_a_model_without_cached_inner_traces_gives_its_cache_key_back() -> None:
+    js.transform(block).specs(X)
+    free = list(_guard._pool._starts)
+    js.transform(PROGRAMS["distinct scopes"](block)).init(0, X)
+    js.transform(PROGRAMS["distinct scopes"](lambda x: jax.vmap(block)(x[None])[0])).init(0, X)
+    assert free == _guard._pool._starts
+
+
+EAGER = """
+import warnings, jax, jax.numpy as jnp, jscope as js
+def fn(x):
+    return jax.checkpoint(lambda y: y * js.get_variable("w", [3]))(x)
+net = js.transform(fn)
+x = jnp.ones(3)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    params = net.init(0, x)
+    jax.jit(net.apply)(params, None, x)
+    js.transform(lambda x: x * js.get_variable("w", [3])).apply(params, None, x)
+    js.transform(lambda x: jax.vmap(lambda y: y * js.get_variable("w", []))(x)).apply({"w": 1.0}, None, x)
+    assert not caught, caught
+    for _ in range(3):
+        net.apply(params, None, x)
+print(len(caught), caught[0].category.__name__, caught[0].filename.endswith("<string>"), caught[0].message)
+"""
+
+
+def test_an_eager_apply_that_recompiles_says_so_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EAGER], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == (
+        "1 EagerRecompileWarning True an eager apply recompiled the JAX transforms inside it (jit, "
+        "checkpoint, scan, ...), as it does at every call, because they use variables. The results "
+        "are right, but it is slow: wrap the outermost call, jax.jit(net.apply). This is said once.\n"
+    ), done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_eager_apply_equals_the_compiled_one(kind: str) -> None:
+    net = js.transform(PROGRAMS["around and inside"](wrapped("scan", kind)))
+    params = net.init(0, X)
+    chex.assert_trees_all_close(
+        net.apply(params, None, X), jax.jit(net.apply)(params, None, X), rtol=1e-6
+    )
