@@ -45,6 +45,27 @@ def fingerprint(thing: Any) -> Any:
     return _key(thing, ())
 
 
+def freeze(thing: Any) -> Any:
+    """A function as it is now: later assignments to variables of its closure do not reach it.
+
+    Initializers are called when the pass is over, but ``lambda key, shape, dtype: ... i ...`` in a
+    loop means the ``i`` of its turn.
+    """
+    if not isinstance(thing, types.FunctionType) or not thing.__closure__:
+        return thing
+    if (thing.__module__ or "").partition(".")[0] in _LIBRARIES:
+        return thing
+    try:
+        cells = tuple(types.CellType(cell.cell_contents) for cell in thing.__closure__)
+    except ValueError:  # a variable that is not set yet: leave it to be set
+        return thing
+    frozen = types.FunctionType(
+        thing.__code__, thing.__globals__, thing.__name__, thing.__defaults__, cells
+    )
+    frozen.__kwdefaults__ = thing.__kwdefaults__
+    return functools.update_wrapper(frozen, thing)
+
+
 def _key(thing: Any, above: tuple[int, ...]) -> Any:
     if isinstance(thing, _PLAIN):
         return type(thing), repr(thing)  # repr tells 0.0 from -0.0, and nan equals nan

@@ -59,7 +59,7 @@ class TraceGuard:
     ``dirty`` says whether the pass called jscope inside an inner trace that JAX may cache.
     """
 
-    __slots__ = ("_inside", "_last", "_outer", "_seen", "_staged", "_start", "_value", "dirty")
+    __slots__ = ("_inside", "_outer", "_seen", "_staged", "_start", "_value", "dirty", "last")
 
     def __init__(self) -> None:
         self.dirty = False
@@ -68,7 +68,7 @@ class TraceGuard:
     def enter(self) -> None:
         """Starts in the current trace, with a value of its own."""
         trace = _jaxapi.current_trace()
-        self._last = _jaxapi.trace_ref(trace)
+        self.last = _jaxapi.trace_ref(trace)
         self._staged = _jaxapi.trace_ref(_jaxapi.staged(trace))
         self._seen = {self._staged}
         self._outer = _jaxapi.get_context()
@@ -84,12 +84,9 @@ class TraceGuard:
             _pool.give_inside(self._inside)
 
     def touch(self) -> None:
-        """To be called first in every jscope call."""
+        """To be called first in every jscope call that comes from another trace than the last."""
         trace = _jaxapi.current_trace()
-        ref = _jaxapi.trace_ref(trace)
-        if ref is self._last:
-            return
-        self._last = ref
+        self.last = _jaxapi.trace_ref(trace)
         now = _jaxapi.trace_ref(_jaxapi.staged(trace))
         if now is self._staged:
             return

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax._src import array as _array
 from jax._src import core as _core
 from jax._src import tree_util as _tree_util
 from jax._src.interpreters import ad as _ad
@@ -18,6 +19,8 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters import partial_eval as _partial_eval
 
 Tracer = jax.core.Tracer
+ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
+"""The usual types of values; asking for them is faster than ``isinstance(value, jax.Array)``."""
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 """Code below this folder is JAX's."""
@@ -50,6 +53,11 @@ def current_trace() -> Any:
     return _trace_context.trace
 
 
+def current_ref() -> Any:
+    """``trace_ref`` of the current trace."""
+    return _trace_context.trace._weakref
+
+
 def trace_ref(trace: Any) -> Any:
     """A weak reference to ``trace``, hashable, one object per trace."""
     return trace._weakref
@@ -76,7 +84,10 @@ def is_live(tracer: Any) -> bool:
     """Whether the trace that ``tracer`` belongs to still runs."""
     # Some transforms (shard_map, custom_vjp) do not say which trace is around theirs. A running
     # trace is a local variable of the function of JAX that runs it.
-    return is_around(tracer, current_trace()) or _is_local_of_jax(tracer._trace)
+    trace = _trace_context.trace
+    if tracer._trace is trace:
+        return True
+    return is_around(tracer, trace) or _is_local_of_jax(tracer._trace)
 
 
 def _is_local_of_jax(thing: Any) -> bool:

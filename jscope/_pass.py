@@ -10,12 +10,13 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import numpy as np
 
 from jscope import _jaxapi
+from jscope._fingerprint import freeze
 from jscope._frames import Calls, CallStacks, RawSites, is_rerun, sites
 from jscope._guard import TraceGuard
 from jscope._params import Params, walk
@@ -28,7 +29,6 @@ from jscope.errors import (
     NestingError,
     NoPassError,
     Site,
-    TransformError,
     VariableNotFoundError,
 )
 
@@ -43,6 +43,10 @@ class Settings(NamedTuple):
     constraint: Constraint | None = None
     partitioner: Partitioner = None
     custom_getter: Callable[..., Any] | None = None
+
+
+Facts: TypeAlias = tuple[bool, tuple[str, ...], Any, Any, Any, Any]
+"""Trainable, collections, initializer, regularizer, constraint and partition of a variable."""
 
 
 class ScopeNode:
@@ -97,21 +101,13 @@ class ScopeNode:
 class Record:
     """One variable of the pass, from its first request on."""
 
-    __slots__ = ("calls", "dtype", "facts", "name", "raw_sites", "shape", "value")
+    __slots__ = ("aval", "calls", "facts", "name", "raw_sites", "value")
 
     def __init__(
-        self,
-        name: str,
-        shape: Shape,
-        dtype: np.dtype[Any],
-        value: Any,
-        raw_sites: RawSites,
-        calls: Calls,
-        facts: dict[str, Any],
+        self, name: str, aval: Any, value: Any, raw_sites: RawSites, calls: Calls, facts: Facts
     ) -> None:
         self.name = name
-        self.shape = shape
-        self.dtype = dtype
+        self.aval = aval
         self.value = value
         self.raw_sites = raw_sites
         self.calls = calls
@@ -122,10 +118,21 @@ class Record:
         return sites(self.raw_sites)
 
     def spec(self) -> VariableSpec:
-        facts = dict(self.facts)
-        if isinstance(facts["initializer"], _jaxapi.Tracer):
-            facts["initializer"] = None
-        return VariableSpec(self.name, self.shape, self.dtype, sites=self.sites, **facts)
+        trainable, collections, initializer, regularizer, constraint, partition = self.facts
+        if isinstance(initializer, _jaxapi.Tracer):
+            initializer = None
+        return VariableSpec(
+            self.name,
+            self.aval.shape,
+            np.dtype(self.aval.dtype),
+            trainable,
+            collections,
+            initializer,
+            regularizer,
+            constraint,
+            partition,
+            self.sites,
+        )
 
 
 class Values(Protocol):
@@ -146,6 +153,10 @@ class Values(Protocol):
         """The value of a name that was not requested yet, or None."""
         ...
 
+    def names(self) -> list[str]:
+        """The names that could be found."""
+        ...
+
     def refuse(self, name: str, places: tuple[Site, ...]) -> Exception:
         """The error for a name that has no value."""
         ...
@@ -161,8 +172,11 @@ class Blank:
         self._made: weakref.WeakValueDictionary[tuple[Any, str], Any] = (
             weakref.WeakValueDictionary()
         )
+        self.initializers: dict[str, Any] = {}
 
     def make(self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any) -> Any:
+        if name not in self.initializers:
+            self.initializers[name] = freeze(initializer)
         key = (_jaxapi.trace_ref(_jaxapi.current_trace()), name)
         value = self._made.get(key)
         if value is None:
@@ -170,10 +184,13 @@ class Blank:
         return value
 
     def read(self, record: Record) -> Any:
-        return self.make(record.name, record.shape, record.dtype, None)
+        return self.make(record.name, record.aval.shape, record.aval.dtype, None)
 
     def find(self, name: str) -> Any:
         return None
+
+    def names(self) -> list[str]:
+        return []
 
     def refuse(self, name: str, places: tuple[Site, ...]) -> Exception:
         raise AssertionError(name)  # every name can be made in init
@@ -205,15 +222,16 @@ class Given:
 
     def find(self, name: str) -> Any:
         prefix, _, last = name.rpartition("/")
-        scope = self._scope(prefix)
+        try:
+            scope = self._scopes[prefix]
+        except KeyError:
+            scope = self._scope(prefix)
         if type(scope) is not dict and not isinstance(scope, Mapping):
             return None
         value = scope.get(last)
-        if value is None or isinstance(value, _jaxapi.Tracer | Mapping):
-            return value if not isinstance(value, Mapping) else None
-        if isinstance(value, jax.Array):
+        if type(value) in _jaxapi.ARRAYS or value is None or isinstance(value, jax.Array):
             return value
-        return self._convert(name, value)
+        return None if isinstance(value, Mapping) else self._convert(name, value)
 
     def _convert(self, name: str, value: Any) -> Any:
         found = self._converted.get(name)
@@ -230,6 +248,9 @@ class Given:
     def read(self, record: Record) -> Any:
         return record.value
 
+    def names(self) -> list[str]:
+        return ["/".join(path) for path, _ in walk(self._params)]
+
     def refuse(self, name: str, places: tuple[Site, ...]) -> Exception:
         prefix, _, last = name.rpartition("/")
         scope = self._scope(prefix)
@@ -242,7 +263,7 @@ class Given:
             if held is not None and not isinstance(held, Mapping):
                 return NameClashError.in_params(name, is_scope=False, sites=places)
             prefix = above
-        known = ["/".join(path) for path, _ in walk(self._params)]
+        known = self.names()
         return VariableNotFoundError.in_params(
             name, known=known, sites=places, hint=_nesting_hint(name, known)
         )
@@ -275,7 +296,6 @@ class Pass:
         "scope_names",
         "settings",
         "stacks",
-        "stateful",
         "templates",
         "trace",
         "values",
@@ -284,7 +304,7 @@ class Pass:
     def __init__(self, values: Values, root: Any) -> None:
         self.values = values
         self.records: dict[str, Record] = {}
-        self.scope_names: dict[str, Record] = {}  # scope -> a variable below it
+        self.scope_names: dict[str, Any] = {"": None}  # scope -> a variable below it
         self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
         self.templates: dict[Any, Any] = {}
         self.root = ScopeNode()
@@ -331,7 +351,9 @@ def current(call: str) -> Pass:
     running = _local.current
     if running is None:
         raise NoPassError.make(call)
-    running.guard.touch()
+    guard = running.guard
+    if _jaxapi.current_ref() is not guard.last:
+        guard.touch()
     return running
 
 
@@ -385,9 +407,3 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if eager and running.guard.dirty:
         _warn_eager()
     return out
-
-
-def check_live_params(value: Any, name: str, places: tuple[Site, ...]) -> None:
-    """Raises TransformError if a value of the given params leaked from a finished trace."""
-    if not _jaxapi.is_live(value):
-        raise TransformError.leaked_param(name, places)

@@ -34,7 +34,8 @@ def as_key(rng: Any) -> jax.Array | None:
         return _from_seed(rng, describe(rng))
     elif len(shape) == 1 and dtype == np.uint32:
         try:
-            return jax.random.wrap_key_data(jax.numpy.asarray(rng))
+            wrapped: jax.Array = jax.random.wrap_key_data(jax.numpy.asarray(rng))
+            return wrapped
         except (TypeError, ValueError):
             pass
     raise RngError.not_a_key(describe(rng))

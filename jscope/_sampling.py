@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import functools
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ def _zeros(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
     return jnp.zeros(shape, dtype)
 
 
+@functools.cache
 def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
     """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
@@ -61,10 +63,10 @@ def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
             found = "a function" if callable(value) else describe(value)
             raise _WrongResultError(found)
         value = jnp.asarray(array, dtype)
-    if value.shape != shape or value.dtype != dtype:
-        raise _WrongResultError(describe(value))
-    array: jax.Array = value
-    return array
+    result: jax.Array = value
+    if result.shape != shape or result.dtype != dtype:
+        raise _WrongResultError(describe(result))
+    return result
 
 
 def _compile(
@@ -92,9 +94,8 @@ class Sampler:
         self._key = key
         self._own: dict[Any, Callable[..., jax.Array]] = {}
 
-    def __call__(self, spec: VariableSpec) -> jax.Array:
+    def __call__(self, spec: VariableSpec, initializer: Any) -> jax.Array:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
-        initializer = spec.initializer
         if not callable(initializer):
             return jnp.array(initializer, spec.dtype)  # a copy: nobody may write into it later
         sampler = self._find(initializer, spec.shape, spec.dtype)
@@ -108,6 +109,8 @@ class Sampler:
             raise InitializerError.wrong_result(
                 spec.name, name, (spec.shape, spec.dtype), str(wrong), spec.sites
             ) from None
+        except jax.errors.UnexpectedTracerError:
+            raise InitializerError.holds_tracer(spec.name, spec.sites) from None
         except Exception as error:
             error.add_note(f"in the initializer of variable {spec.name}")
             raise
@@ -140,9 +143,3 @@ class Sampler:
         if _jaxapi.used_inputs(traced)[0]:
             raise RngError.needed(spec.name, spec.sites)
         return sampler(key, words)
-
-
-def sample_all(specs: Iterable[VariableSpec], key: jax.Array | None) -> dict[str, jax.Array]:
-    """Initial values by name, for the specs that have an initializer."""
-    sampler = Sampler(key)
-    return {spec.name: sampler(spec) for spec in specs if spec.initializer is not None}

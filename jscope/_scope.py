@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi, _pass
+from jscope._frames import here
 from jscope._params import describe
 from jscope._pass import Pass, ScopeNode, Settings
 from jscope._path import check_name, join
@@ -142,7 +143,7 @@ class VariableScope:
         return self._settings.partitioner
 
     @property
-    def customcheck_getter(self) -> CustomGetter | None:
+    def custom_getter(self) -> CustomGetter | None:
         """The getter around every request, those of outer scopes included; or None."""
         return self._settings.custom_getter
 
@@ -192,13 +193,13 @@ def _scope_dtype(dtype: Any) -> np.dtype[Any] | None:
         return None
     found = dtype_or_none(dtype)
     if found is None:
-        raise InitializerTypeError.dtype("variable_scope", dtype, ())
+        raise InitializerTypeError.dtype("variable_scope", dtype, here())
     return found
 
 
 def _scope_initializer(initializer: Any) -> Any:
     if isinstance(initializer, str | bytes | dict):
-        raise InitializerTypeError.not_callable("of a variable_scope", initializer, ())
+        raise InitializerTypeError.not_callable("variable_scope", initializer, here())
     return initializer
 
 
@@ -213,10 +214,20 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
     if outer is None:
         return inner
 
-    def composed(*, getter: CustomGetter, **request: Any) -> Any:
-        return inner(getter=functools.partial(outer, getter), **request)
+    def composed(getter: CustomGetter, *args: Any, **request: Any) -> Any:
+        def outer_getter(*args: Any, **request: Any) -> Any:
+            return _call_getter(outer, getter, args, request)
+
+        return _call_getter(inner, outer_getter, args, request)
 
     return composed
+
+
+def _call_getter(
+    custom: CustomGetter, getter: CustomGetter, args: tuple[Any, ...], request: dict[str, Any]
+) -> Any:
+    """By keyword, unless a getter passed the name on by position."""
+    return custom(getter, *args, **request) if args else custom(getter=getter, **request)
 
 
 def get_variable_scope() -> VariableScope:
@@ -285,7 +296,15 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
       Params({'generator': {'conv1': {'kernel': float32[3]}}})
     """
 
-    __slots__ = ("_default_name", "_entry", "_name_or_scope", "_named", "_options", "_values")
+    __slots__ = (
+        "_default_name",
+        "_entry",
+        "_name_or_scope",
+        "_named",
+        "_options",
+        "_reuse",
+        "_values",
+    )
 
     def __init__(
         self,
@@ -310,7 +329,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             if default_name is None:
                 raise NameTypeError.missing()
             if not isinstance(default_name, str):
-                raise NameTypeError.scope(default_name)
+                raise NameTypeError.argument("default_name", default_name)
             check_name(default_name, "scope")
             if reuse:
                 raise ReuseError.without_name(reuse, default_name)
@@ -320,7 +339,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             raise ArgumentError.make("auxiliary_name_scope", auxiliary_name_scope, "True or False")
         if values is not None and not isinstance(values, list | tuple):
             raise ArgumentError.make("values", values, "a list or tuple")
-        options: dict[str, Any] = {"reuse": reuse} if reuse else {}
+        options: dict[str, Any] = {}
         if initializer is not None:
             options["initializer"] = _scope_initializer(initializer)
         if regularizer is not None:
@@ -337,17 +356,23 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         self._default_name = default_name
         self._values = values
         self._options = options
+        self._reuse = reuse
         self._named = auxiliary_name_scope
         self._entry: _Entry | None = None
 
     def __enter__(self) -> VariableScope:
         running = _pass.current("variable_scope")
         if self._entry is not None:
-            raise NestingError.twice(str(self._name_or_scope or self._default_name))
+            raise NestingError.twice(self._label())
         if self._values is not None:
             _check_values(self._values)
         self._entry = entry = _open(
-            running, self._name_or_scope, self._default_name, self._options, self._named
+            running,
+            self._name_or_scope,
+            self._default_name,
+            self._reuse,
+            self._options,
+            self._named,
         )
         return entry.scope
 
@@ -359,7 +384,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
     ) -> None:
         running = _pass.peek()
         entry = self._entry
-        label = entry.scope.name if entry else str(self._name_or_scope or self._default_name)
+        label = entry.scope.name if entry else self._label()
         if running is None or entry is None or not running.entries:
             raise NestingError.wrong_order(label, None)
         if running.entries[-1] is not entry:
@@ -379,10 +404,17 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
 
     def _again(self) -> variable_scope:
         again = object.__new__(variable_scope)
-        for slot in ("_name_or_scope", "_default_name", "_values", "_options", "_named"):
+        for slot in ("_name_or_scope", "_default_name", "_values", "_options", "_named", "_reuse"):
             setattr(again, slot, getattr(self, slot))
         again._entry = None
         return again
+
+    def _label(self) -> str:
+        scope = self._name_or_scope
+        return scope.name if isinstance(scope, VariableScope) else scope or str(self._default_name)
+
+    def __repr__(self) -> str:
+        return f"variable_scope({self._label()!r})"
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -429,10 +461,11 @@ def _open(
     running: Pass,
     name_or_scope: str | VariableScope | None,
     default_name: str | None,
+    reuse: Reuse | None,
     options: dict[str, Any],
     named: bool,
 ) -> _Entry:
-    calls = running.stacks.observe().calls
+    calls = running.stacks.observe()[1]
     outer = running.settings
     if isinstance(name_or_scope, VariableScope):
         full, outer = name_or_scope._name, name_or_scope._settings
@@ -447,14 +480,10 @@ def _open(
             raise InvalidNameError.nested_root()
         full = join(running.prefix, name) if name else ""
         label = name
-    settings = outer
-    if options:
-        changed = dict(options)
-        if "custom_getter" in changed:
-            changed["custom_getter"] = _compose(changed["custom_getter"], outer.custom_getter)
-        if "reuse" in changed:
-            changed["reuse"] = inherit(changed["reuse"], outer.reuse)
-        settings = outer._replace(**changed)
+    settings = outer._replace(reuse=inherit(reuse, outer.reuse), **options)
+    if "custom_getter" in options:
+        getter = _compose(options["custom_getter"], outer.custom_getter)
+        settings = settings._replace(custom_getter=getter)
     node = running.root.child(full) if full else running.root
     node.count_opening(calls)
     scope = VariableScope._make(full, settings)
@@ -471,6 +500,6 @@ def _check_values(values: Iterable[Any]) -> None:
                     raise TransformError.leaked_value(index, describe(leaf))
             elif isinstance(leaf, jax.Array):
                 if leaf.is_deleted():
-                    raise ArgumentError.make(f"values[{index}]", describe(leaf), "alive")
+                    raise ArgumentError.deleted(f"values[{index}]", describe(leaf))
             elif not isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex):
                 raise ArgumentError.make(f"values[{index}]", leaf, "a JAX value")

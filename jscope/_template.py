@@ -10,7 +10,7 @@ from jscope import _frames, _pass
 from jscope._path import check_name
 from jscope._scope import VariableScope, check_getter, variable_scope
 from jscope._variable import CustomGetter
-from jscope.errors import ArgumentError, NameTypeError
+from jscope.errors import ArgumentError, NameTypeError, where
 
 R = TypeVar("R")
 
@@ -42,7 +42,8 @@ class Template(Generic[R]):
         self._function = function
         self._unique_name = unique_name
         self._getter = getter
-        self._sites = _frames.here()
+        running = _pass.peek()
+        self._sites = _frames.sites(running.stacks.observe()[0]) if running else _frames.here()
         self._scope: VariableScope | None = None
         if create_scope_now:
             with self._open_new() as scope:
@@ -72,12 +73,14 @@ class Template(Generic[R]):
                 return self._call_again(running, progress, args, kwargs)
             return self._call_first(running, progress, args, kwargs)
         except Exception as error:
-            places = " < ".join(map(str, self._sites))
-            error.add_note(f"\noriginally defined at:\n{places} (template {self._name!r})")
+            note = f"originally defined at:\n{where(self._sites)} (template {self._name!r})"
+            if note not in getattr(error, "__notes__", ()):
+                error.add_note(note)
             raise
 
     def _call_first(self, running: _pass.Pass, progress: _Progress, args: Any, kwargs: Any) -> R:
         count = len(running.records)
+        called = {other for other, state in running.templates.items() if state.called}
         opened = self._open_new() if progress.scope is None else variable_scope(progress.scope)
         try:
             with opened as scope:
@@ -85,7 +88,8 @@ class Template(Generic[R]):
                 progress.called = True
                 return self._function(*args, **kwargs)
         except BaseException:
-            progress.called = False
+            for other, state in running.templates.items():
+                state.called = other in called
             running.forget(count)
             raise
 
@@ -145,10 +149,10 @@ def make_template(
     """
     if name_ is None:
         raise NameTypeError.template()
-    for name in (name_, unique_name_):
+    for argument, name in (("name_", name_), ("unique_name_", unique_name_)):
         if name is not None:
             if not isinstance(name, str):
-                raise NameTypeError.scope(name)
+                raise NameTypeError.argument(argument, name)
             check_name(name, "scope")
     if not callable(func_):
         raise ArgumentError.make("func_", func_, "a function")

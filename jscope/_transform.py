@@ -13,7 +13,7 @@ from jscope import _jaxapi, _pass
 from jscope._params import Params, grow, is_array, wrap
 from jscope._pass import Blank, Given, Pass
 from jscope._rng import Rng, as_key
-from jscope._sampling import sample_all
+from jscope._sampling import Sampler
 from jscope._scope import VariableScope
 from jscope._spec import Shape, Specs, VariableSpec
 from jscope.errors import ArgumentError, InitializerError
@@ -119,7 +119,7 @@ def transform(
         return out
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        return Specs(_abstract(fn, args, kwargs))
+        return Specs(_abstract(fn, args, kwargs)[0])
 
     for function in (init, apply, specs):
         function.__doc__ = (
@@ -174,25 +174,35 @@ def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Sequence[Any]],
     return [leaves[place] for place in places], merge
 
 
-def _abstract(fn: Callable[..., Any], args: Any, kwargs: Any) -> tuple[VariableSpec, ...]:
-    """Runs ``fn`` once without computing anything; returns what it makes, in order."""
+def _abstract(
+    fn: Callable[..., Any], args: Any, kwargs: Any
+) -> tuple[tuple[VariableSpec, ...], dict[str, Any]]:
+    """Runs ``fn`` once without computing anything.
+
+    Returns what it makes, in order, and the initializers as they were when it did.
+    """
     arrays, merge = _split(args, kwargs)
-    found: list[tuple[VariableSpec, ...]] = []
+    found: list[tuple[tuple[VariableSpec, ...], dict[str, Any]]] = []
 
     def trace(arrays: Any) -> None:
-        running = Pass(Blank(), _root())
+        values = Blank()
+        running = Pass(values, _root())
         args, kwargs = merge(arrays)
         _pass.run(running, fn, args, kwargs)
-        found.append(running.specs())
+        specs = running.specs()
+        concrete = {spec.name for spec in specs if spec.initializer is not None}
+        initializers = {name: f for name, f in values.initializers.items() if name in concrete}
+        found.append((specs, initializers))
 
     jax.eval_shape(trace, arrays)
     return found[-1]
 
 
 def _initialize(fn: Callable[..., Any], key: jax.Array | None, args: Any, kwargs: Any) -> Params:
-    specs = _abstract(fn, args, kwargs)
+    specs, initializers = _abstract(fn, args, kwargs)
     with _pass.no_pass():
-        values = sample_all(specs, key)
+        sample = Sampler(key)
+        values = {s.name: sample(s, initializers[s.name]) for s in specs if s.name in initializers}
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, args, kwargs)
     return wrap(grow((tuple(spec.name.split("/")), values[spec.name]) for spec in specs))

@@ -83,9 +83,9 @@ def get_variable(
         when sharing.
       dtype: Any JAX dtype. Else the constant's, else the scope's, else float32. A shared variable
         is checked against it only if the argument, a constant or a scope asked for one.
-      initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or an
-        array computed in the function. Else the scope's, else by dtype: glorot_uniform for floats
-        (of any rank, as in TF1), zeros for integers and bools.
+      initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or
+        an array computed in the function. Else the scope's, else by dtype: glorot_uniform for
+        floats (of any rank, as in TF1), zeros for integers and bools.
       regularizer: Function of the value, kept in the spec. Else the scope's; ``no_regularizer``
         switches it off.
       trainable: Whether it lives in params. Others need ``transform_with_state``.
@@ -250,14 +250,14 @@ def _request(
     settings = running.settings
     record = running.records.get(full)
     raw_sites, calls = running.stacks.observe()
-    if record is None:
+    prefix = full.rpartition("/")[0]
+    if record is None and (prefix not in running.scope_names or full in running.scope_names):
         _check_clash(running, full)
     if initializer is None:
         initializer = settings.initializer
     constant = None
     if initializer is not None and not callable(initializer):
         constant = _constant(running, full, initializer)
-    asked: np.dtype[Any] | None
     if dtype is None and constant is None:
         asked = settings.dtype
     else:
@@ -269,11 +269,13 @@ def _request(
         if action is Action.REFUSE_EXISTING and not is_rerun(record.calls, calls):
             raise VariableExistsError.make(
                 full,
-                shape=record.shape,
-                dtype=record.dtype,
+                shape=record.aval.shape,
+                dtype=record.aval.dtype,
                 first=record.sites,
                 again=sites(raw_sites),
             )
+        if trainable is not True:
+            _trainable(running, full, trainable)
         found = running.values.read(record)
         _check_found(running, full, found, wanted, asked, constant)
         return found
@@ -282,7 +284,10 @@ def _request(
         found = running.values.find(full)
         if found is None:
             raise VariableNotFoundError.under_reuse(
-                full, known=running.records, sites=sites(raw_sites)
+                full,
+                known=[*running.records, *running.values.names()],
+                sites=sites(raw_sites),
+                in_template=bool(running.frozen),
             )
         _check_found(running, full, found, wanted, asked, constant)
         return found
@@ -294,41 +299,50 @@ def _request(
         wanted = constant.shape
         if isinstance(initializer, _jaxapi.Tracer):
             _check_traced(running, full, initializer)
+        elif not isinstance(initializer, jax.Array):
+            initializer = np.array(initializer, resolved)  # as it is now: the user may change it
     elif wanted is None or None in wanted:
-        raise InitializerError.missing_shape(full, sites(raw_sites), initializer is not None)
+        partial = wanted is not None or initializer is not None
+        raise InitializerError.missing_shape(full, sites(raw_sites), partial=partial)
     elif initializer is None:
         initializer = default_initializer(resolved)
         if initializer is None:
             raise InitializerError.no_default(full, resolved, sites(raw_sites))
     if trainable is not True:
         trainable = _trainable(running, full, trainable)
-    facts = {
-        "trainable": trainable,
-        "collections": () if collections is None else _collections(collections),
-        "initializer": initializer,
-        "regularizer": check_function("regularizer", regularizer, settings.regularizer),
-        "constraint": check_function("constraint", constraint, settings.constraint),
-        "partition": settings.partitioner if partitioner is None else partitioner,
-    }
+    if collections is not None:
+        collections = _collections(collections)
+    if regularizer is not None or settings.regularizer is not None:
+        regularizer = check_function("regularizer", regularizer, settings.regularizer)
+    if constraint is not None or settings.constraint is not None:
+        constraint = check_function("constraint", constraint, settings.constraint)
+    if partitioner is None:
+        partitioner = settings.partitioner
+
     value = running.values.make(full, wanted, resolved, initializer)
     if value is None:
         raise running.values.refuse(full, sites(raw_sites))
-    if value.shape != wanted or (asked is not None and value.dtype != asked):
+    aval = value.aval
+    if aval.shape != wanted or (asked is not None and aval.dtype != asked):
         _check_found(running, full, value, wanted, asked, constant)
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise TransformError.leaked_param(full, sites(raw_sites))
-    kept = value if running.values.keeps else None
-    made = Record(full, value.shape, value.dtype, kept, raw_sites, calls, facts)
-    running.records[full] = made
-    prefix = full.rpartition("/")[0]
-    while prefix and prefix not in running.scope_names:
+    running.records[full] = made = Record(
+        full,
+        aval,
+        value if running.values.keeps else None,
+        raw_sites,
+        calls,
+        (trainable, collections or (), initializer, regularizer, constraint, partitioner),
+    )
+    while prefix not in running.scope_names:
         running.scope_names[prefix] = made
         prefix = prefix.rpartition("/")[0]
     return value
 
 
 def _here(running: Pass) -> tuple[Site, ...]:
-    return running.stacks.observe().sites
+    return sites(running.stacks.observe()[0])
 
 
 def _check_clash(running: Pass, full: str) -> None:
@@ -336,7 +350,7 @@ def _check_clash(running: Pass, full: str) -> None:
     if below is not None:
         raise NameClashError.make(full, below.name, first=below.sites, again=_here(running))
     prefix = full.rpartition("/")[0]
-    while prefix and prefix not in running.scope_names:
+    while prefix not in running.scope_names:
         above = running.records.get(prefix)
         if above is not None:
             raise NameClashError.make(full, above.name, first=above.sites, again=_here(running))
@@ -367,7 +381,7 @@ def _constant(running: Pass, full: str, initializer: Any) -> _Constant:
             kind = array.dtype if typed else np.dtype(jnp.result_type(array.dtype.type(0).item()))
             kind = jax.dtypes.canonicalize_dtype(kind)
             return _Constant(array.shape, kind, weak=not typed)
-    raise InitializerTypeError.not_callable(full, initializer, _here(running))
+    raise InitializerTypeError.not_callable(f"Variable {full}", initializer, _here(running))
 
 
 def _asked_dtype(
@@ -393,6 +407,8 @@ def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+    if dtype is int:  # as in TF1, which does not say how many bits it would have
+        raise TypeError(dtype)
     found = jnp.dtype(dtype)
     if found.kind in "OSUMm":
         raise TypeError(dtype)
@@ -406,10 +422,12 @@ def _shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
                 break
         else:
             return tuple(shape)
-    elif isinstance(shape, str | bytes) or not hasattr(shape, "__iter__"):
-        shape = (shape,)
     elif isinstance(shape, _jaxapi.Tracer):
         raise InitializerTypeError.dimension(full, shape, _here(running))
+    elif isinstance(shape, str | bytes) or not hasattr(shape, "__iter__"):
+        shape = (shape,)
+    elif isinstance(shape, np.ndarray):
+        shape = shape.ravel()
     return tuple([_dimension(running, full, dim) for dim in shape])
 
 
@@ -482,10 +500,12 @@ def _collections(collections: Any) -> tuple[str, ...]:
 
 
 def check_function(argument: str, given: Any, inherited: Any) -> Any:
-    """A regularizer or constraint: None inherits, False and ``no_regularizer`` switch off."""
+    """A regularizer or constraint: None inherits, what is false and ``no_regularizer`` switch off."""
     found = inherited if given is None else given
-    if found is None or found is False or found is no_regularizer:
+    if found is None or found is no_regularizer:
         return None
     if not callable(found):
+        if not found:
+            return None
         raise ArgumentError.make(argument, found, "a function of the value, or None")
     return found

@@ -71,8 +71,18 @@ class Site(NamedTuple):
         return f"{file}:{self.line} in {self.function}"
 
 
-def _where(sites: Sequence[Site]) -> str:
+def where(sites: Sequence[Site]) -> str:
+    """The places of a request as messages show them: three frames, innermost first."""
     return " < ".join(str(site) for site in sites[:_SITES_SHOWN]) or "an unknown place"
+
+
+def _brief(value: object) -> str:
+    """A value in a message: never an array's values, never more than a line."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return _aval(shape, dtype)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _aval(shape: Any, dtype: Any) -> str:
@@ -198,12 +208,15 @@ class VariableExistsError(JscopeError, ValueError):
         first: tuple[Site, ...],
         again: tuple[Site, ...],
     ) -> Self:
+        again_text = f"at {where(again)}"
+        if first == again:
+            again_text += " (the same place, reached again)"
         return cls._report(
             f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
             "reuse=jscope.AUTO_REUSE in VarScope?",
             {
-                "first": f"{_aval(shape, dtype)} at {_where(first)}",
-                "again": f"at {_where(again)}",
+                "first": f"{_aval(shape, dtype)} at {where(first)}",
+                "again": again_text,
                 "fix": "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make "
                 "another variable, use another name or another variable_scope.",
             },
@@ -224,16 +237,28 @@ class VariableNotFoundError(JscopeError, ValueError):
     sites: tuple[Site, ...]
 
     @classmethod
-    def under_reuse(cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...]) -> Self:
+    def under_reuse(
+        cls,
+        name: str,
+        *,
+        known: Iterable[str],
+        sites: tuple[Site, ...],
+        in_template: bool,
+    ) -> Self:
         near = tuple(_near(name, known))
+        fix = (
+            "make the variable in the template's first call: its later calls share, and make nothing."
+            if in_template
+            else "make the variable before the scope that reuses it, correct the name, or use "
+            "jscope.AUTO_REUSE."
+        )
         return cls._report(
             f"Variable {name} does not exist, or was not created with get_variable(). "
             "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
             {
-                "asked": f"at {_where(sites)}",
+                "asked": f"at {where(sites)}",
                 "near": _quote(near),
-                "fix": "make the variable before the scope that reuses it, correct the name, or "
-                "use jscope.AUTO_REUSE.",
+                "fix": fix,
             },
             name=name,
             near=near,
@@ -248,7 +273,7 @@ class VariableNotFoundError(JscopeError, ValueError):
         return cls._report(
             f"Variable {name} does not exist in the params given to apply.",
             {
-                "asked": f"at {_where(sites)}",
+                "asked": f"at {where(sites)}",
                 "near": _quote(near),
                 "fix": hint
                 or "give params of this function's init; jscope.check(params, specs) lists every "
@@ -287,7 +312,7 @@ class VariableMismatchError(JscopeError, ValueError):
         again: tuple[Site, ...],
     ) -> Self:
         show = _dims if what == "shape" else str
-        origin = f"at {_where(first)}" if first else "in the params given to apply"
+        origin = f"at {where(first)}" if first else "in the params given to apply"
         fix = (
             f"ask for {what} {show(found)}, or open another scope."
             if first
@@ -296,7 +321,7 @@ class VariableMismatchError(JscopeError, ValueError):
         return cls._report(
             f"Trying to share variable {name}, but specified {what} {show(asked)} and found "
             f"{what} {show(found)}.",
-            {"first": f"{_aval(*aval)} {origin}", "again": f"at {_where(again)}", "fix": fix},
+            {"first": f"{_aval(*aval)} {origin}", "again": f"at {where(again)}", "fix": fix},
             name=name,
             what=what,
             asked=asked,
@@ -322,8 +347,8 @@ class NameClashError(JscopeError, ValueError):
             f"Variable {name} cannot be made: {variable} would be a variable and also the scope "
             f"of {below}.",
             {
-                "first": f"{other} at {_where(first)}",
-                "again": f"{name} at {_where(again)}",
+                "first": f"{other} at {where(first)}",
+                "again": f"{name} at {where(again)}",
                 "fix": "rename one of the two; params are a nested dict, where one key holds an "
                 "array or a scope.",
             },
@@ -334,11 +359,11 @@ class NameClashError(JscopeError, ValueError):
 
     @classmethod
     def in_params(cls, name: str, *, is_scope: bool, sites: tuple[Site, ...]) -> Self:
-        held = "a scope (a mapping)" if is_scope else "inside what is an array"
+        held = "it is a scope (a mapping)" if is_scope else "a scope on its path is an array"
         return cls._report(
-            f"Variable {name} cannot be read: in the params given to apply it is {held}.",
+            f"Variable {name} cannot be read: in the params given to apply {held}.",
             {
-                "asked": f"at {_where(sites)}",
+                "asked": f"at {where(sites)}",
                 "fix": "give params of this function's init, with neither a level more nor a level "
                 "less; jscope.check(params, specs) lists every difference at once.",
             },
@@ -391,8 +416,8 @@ class NameTypeError(InvalidNameError, TypeError):
     @classmethod
     def variable(cls, name: object) -> Self:
         return cls(
-            f"The name of a variable must be a string, got {name!r} of type {type(name).__name__}.",
-            name=repr(name),
+            f"The name of a variable must be a string, got {_brief(name)} of type {type(name).__name__}.",
+            name=_brief(name),
             kind="variable",
         )
 
@@ -400,8 +425,16 @@ class NameTypeError(InvalidNameError, TypeError):
     def scope(cls, name: object) -> Self:
         return cls._report(
             "VariableScope: name_or_scope must be a string or VariableScope.",
-            {"asked": f"{name!r} of type {type(name).__name__}"},
-            name=repr(name),
+            {"asked": f"{_brief(name)} of type {type(name).__name__}"},
+            name=_brief(name),
+            kind="scope",
+        )
+
+    @classmethod
+    def argument(cls, argument: str, name: object) -> Self:
+        return cls(
+            f"The {argument} must be a string, got {_brief(name)} of type {type(name).__name__}.",
+            name=_brief(name),
             kind="scope",
         )
 
@@ -426,7 +459,7 @@ class ReuseError(JscopeError, ValueError):
         return cls._report(
             "The reuse parameter must be True or False or None.",
             {"asked": repr(reuse), "fix": "pass True, False, None or jscope.AUTO_REUSE."},
-            reuse=repr(reuse),
+            reuse=_brief(reuse),
         )
 
     @classmethod
@@ -434,11 +467,11 @@ class ReuseError(JscopeError, ValueError):
         return cls._report(
             "reuse=True cannot be used without a name_or_scope",
             {
-                "asked": f"reuse={reuse!r} with default_name={default_name!r}, which always opens "
+                "asked": f"reuse={_brief(reuse)} with default_name={_brief(default_name)}, which always opens "
                 "a scope that is new",
-                "fix": f"name the scope, variable_scope({default_name!r}, reuse=...).",
+                "fix": f"name the scope, variable_scope({_brief(default_name)}, reuse=...).",
             },
-            reuse=repr(reuse),
+            reuse=_brief(reuse),
         )
 
 
@@ -451,12 +484,12 @@ class InitializerError(JscopeError, ValueError):
     @classmethod
     def _at(cls, first: str, name: str, sites: tuple[Site, ...], fix: str) -> Self:
         return cls._report(
-            first, {"asked": f"{name} at {_where(sites)}", "fix": fix}, name=name, sites=sites
+            first, {"asked": f"{name} at {where(sites)}", "fix": fix}, name=name, sites=sites
         )
 
     @classmethod
-    def missing_shape(cls, name: str, sites: tuple[Site, ...], has_initializer: bool) -> Self:
-        if has_initializer:
+    def missing_shape(cls, name: str, sites: tuple[Site, ...], *, partial: bool) -> Self:
+        if partial:
             first = (
                 "The initializer passed is not valid. It should be a callable "
                 f"f(key, shape, dtype), and `shape` of variable {name} should be fully defined."
@@ -551,6 +584,15 @@ class InitializerError(JscopeError, ValueError):
         )
 
     @classmethod
+    def holds_tracer(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"The initializer of variable {name} uses a value of the function that is being traced.",
+            name,
+            sites,
+            "initializers run after the function; pass the value itself, initializer=value.",
+        )
+
+    @classmethod
     def unstable(cls, name: str) -> Self:
         return cls._at(
             f"The function did not make variable {name} again when it was run a second time to "
@@ -565,11 +607,11 @@ class InitializerTypeError(InitializerError, TypeError):
     """A shape, dtype or initializer of the wrong type. Facts: ``name``, ``sites``."""
 
     @classmethod
-    def not_callable(cls, name: str, initializer: object, sites: tuple[Site, ...]) -> Self:
+    def not_callable(cls, subject: str, initializer: object, sites: tuple[Site, ...]) -> Self:
         return cls._at(
-            f"The initializer passed is not valid. Variable {name} got {initializer!r} of type "
+            f"The initializer passed is not valid. {subject} got {_brief(initializer)} of type "
             f"{type(initializer).__name__}.",
-            name,
+            subject.removeprefix("Variable "),
             sites,
             "pass a function f(key, shape, dtype), such as jax.nn.initializers.zeros, or a "
             "constant (an array or a number).",
@@ -588,7 +630,7 @@ class InitializerTypeError(InitializerError, TypeError):
     @classmethod
     def dtype(cls, name: str, dtype: object, sites: tuple[Site, ...]) -> Self:
         return cls._at(
-            f"Cannot convert {dtype!r} to a dtype of JAX.",
+            f"Cannot convert {_brief(dtype)} to a dtype of JAX.",
             name,
             sites,
             "pass a dtype such as jnp.float32, 'bfloat16' or np.int32.",
@@ -604,26 +646,34 @@ class ArgumentError(JscopeError, ValueError, TypeError):
     @classmethod
     def getter(cls, value: object) -> Self:
         return cls(
-            f"Passed a custom_getter which is not callable: {value!r}",
+            f"Passed a custom_getter which is not callable: {_brief(value)}",
             argument="custom_getter",
-            value=repr(value),
+            value=_brief(value),
         )
 
     @classmethod
     def collections(cls, value: object) -> Self:
         return cls(
             "collections argument to get_variable must be a list, tuple, or set of strings. "
-            f"Got {value!r} of type {type(value).__name__}",
+            f"Got {_brief(value)} of type {type(value).__name__}",
             argument="collections",
-            value=repr(value),
+            value=_brief(value),
+        )
+
+    @classmethod
+    def deleted(cls, argument: str, value: str) -> Self:
+        return cls(
+            f"The {argument}, {value}, was deleted, for example by a call that it was donated to.",
+            argument=argument,
+            value=value,
         )
 
     @classmethod
     def make(cls, argument: str, value: object, wanted: str) -> Self:
         return cls(
-            f"The {argument} must be {wanted}, got {value!r} of type {type(value).__name__}.",
+            f"The {argument} must be {wanted}, got {_brief(value)} of type {type(value).__name__}.",
             argument=argument,
-            value=repr(value),
+            value=_brief(value),
         )
 
 
@@ -633,9 +683,9 @@ class StateError(JscopeError, ValueError):
     @classmethod
     def no_state(cls, name: str, sites: tuple[Site, ...]) -> Self:
         return cls._report(
-            f"Variable {name} is not trainable, but jscope.transform keeps only trainable variables.",
+            f"Variable {name} is not trainable, and jscope.transform keeps only trainable ones.",
             {
-                "asked": f"at {_where(sites)}",
+                "asked": f"at {where(sites)}",
                 "fix": "use jscope.transform_with_state, which returns (params, state); or make "
                 "the variable trainable.",
             },
@@ -660,7 +710,7 @@ class RngError(JscopeError, ValueError):
         return cls._report(
             f"The initializer of variable {name} draws random numbers, but rng is None.",
             {
-                "asked": f"at {_where(sites)}",
+                "asked": f"at {where(sites)}",
                 "fix": "pass a key to init: net.init(jax.random.key(0), ...).",
             },
             rng="None",
@@ -689,7 +739,7 @@ class TransformError(JscopeError, ValueError):
             f"The value of variable {name} in the params given to apply is a tracer that leaked "
             "from a finished trace.",
             {
-                "asked": f"at {_where(sites)}",
+                "asked": f"at {where(sites)}",
                 "fix": "return params from the transformed function instead of storing them.",
             },
             name=name,

@@ -52,7 +52,7 @@ def test_variable_exists() -> None:
         "Variable net/w already exists, disallowed. Did you mean to set reuse=True or "
         "reuse=jscope.AUTO_REUSE in VarScope?\n"
         "  first:  float32[3,4] at FILE:N in dense < FILE:N in program\n"
-        "  again:  at FILE:N in dense < FILE:N in program\n"
+        "  again:  at FILE:N in dense < FILE:N in program (the same place, reached again)\n"
         "  fix:    to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make "
         "another variable, use another name or another variable_scope."
     )
@@ -150,8 +150,8 @@ def test_params_where_a_scope_should_be_an_array_and_the_reverse() -> None:
     error = raised_in_apply(scoped, {"net": X}, X)
     assert type(error) is errors.NameClashError
     assert report(error) == (
-        "Variable net/w cannot be read: in the params given to apply it is inside what is an "
-        "array.\n  asked:  at FILE:N in dense < FILE:N in scoped\n" + fix
+        "Variable net/w cannot be read: in the params given to apply a scope on its path is "
+        "an array.\n  asked:  at FILE:N in dense < FILE:N in scoped\n" + fix
     )
 
 
@@ -405,7 +405,7 @@ INITIALIZERS: dict[str, tuple[Callable[[], Any], type[errors.JscopeError], str]]
     "not trainable": (
         lambda: js.get_variable("w", [2], trainable=False),
         errors.StateError,
-        "Variable w is not trainable, but jscope.transform keeps only trainable variables.\n"
+        "Variable w is not trainable, and jscope.transform keeps only trainable ones.\n"
         "  asked:  at FILE:N in <lambda>\n"
         "  fix:    use jscope.transform_with_state, which returns (params, state); or make the "
         "variable trainable.",

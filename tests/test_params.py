@@ -58,8 +58,19 @@ def change(action: str, p: Any) -> None:
 
 @pytest.mark.parametrize(
     "action",
-    "item, deletion, attribute, private attribute, attribute deletion, union, update, pop, "
-    "setdefault, clear, popitem".split(", "),
+    [
+        "item",
+        "deletion",
+        "attribute",
+        "private attribute",
+        "attribute deletion",
+        "union",
+        "update",
+        "pop",
+        "setdefault",
+        "clear",
+        "popitem",
+    ],
 )
 def test_nothing_can_be_changed(action: str) -> None:
     for p in (params(), params()["encoder"]):

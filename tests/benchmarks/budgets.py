@@ -1,0 +1,489 @@
+"""Measures the budgets of jscope against plain JAX and other libraries, and prints a table.
+
+    pip install 'jscope[bench]'
+    python tests/benchmarks/budgets.py [--quick] [--rows trace init ...] [--json PATH]
+
+Contestants take turns in one process (A B C A B C ...), with a garbage collection before each
+measurement. A figure is the median over the rounds of the ratio to the baseline in the same round.
+Work of one Python thread counts CPU-seconds, which other load on the machine disturbs less than
+wall time; jitted calls count wall time. Whatever compiles (init) runs in a process of its own for
+each measurement, with JAX's compilation cache on disk switched off, and counts the CPU-seconds of
+all its threads, after the imports and one trivial compilation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import difflib
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from networks import HAIKU, JSCOPE, LIBRARIES, PLAIN, PLAIN_PER_LAYER, Library, Network
+
+NOT_INSTALLED = "not installed: pip install 'jscope[bench]'"
+
+
+class Effort(NamedTuple):
+    """How often things are measured."""
+
+    rounds: int  # of what takes a fraction of a second
+    lowerings: int
+    processes: int  # of what takes a process of its own, and seconds
+    compilations: int  # of jit(init), a minute each
+
+
+FULL = Effort(rounds=31, lowerings=15, processes=7, compilations=2)
+QUICK = Effort(rounds=7, lowerings=3, processes=2, compilations=1)
+
+Task = Callable[[], float]  # measures once, in seconds
+
+
+@dataclasses.dataclass
+class Line:
+    """One line of the table."""
+
+    measure: str
+    against: str
+    budget: str
+    cells: dict[str, str] = dataclasses.field(default_factory=dict)  # by library
+    met: bool | None = None  # None: no budget, or no figure
+    medians: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds
+    middle_half: tuple[float, float] | None = None  # of jscope's ratios
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class ChildError(Exception):
+    """A measurement in a process of its own failed; the text is its last line of output."""
+
+
+def run_child(*arguments: str) -> str:
+    """What ``python *arguments`` prints."""
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChildError((done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1])
+    return done.stdout
+
+
+def why(error: Exception) -> str:
+    """One line for a library that cannot be measured."""
+    if isinstance(error, ModuleNotFoundError):
+        return NOT_INSTALLED
+    text = str(error).strip().partition("\n")[0]
+    return text if isinstance(error, ChildError) else f"{type(error).__name__}: {text}"
+
+
+def measure_all(
+    make: Callable[[Library], Task],
+    rounds: int,
+    *,
+    libraries: Mapping[str, Library] = LIBRARIES,
+    warm_up: bool = True,
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Seconds by library, one for each round, and the reasons of those that have none."""
+    tasks: dict[str, Task] = {}
+    notes: dict[str, str] = {}
+    for name, library in libraries.items():
+        try:
+            tasks[name] = make(library)
+        except Exception as error:
+            notes[name] = why(error)
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(-int(warm_up), rounds):
+        for name in list(tasks):
+            gc.collect()
+            try:
+                figure = tasks[name]()
+            except Exception as error:
+                notes[name] = why(error)
+                del tasks[name], seconds[name]
+                continue
+            if number >= 0:
+                seconds[name].append(figure)
+    return seconds, notes
+
+
+def compare(
+    line: Line, budget: float | None, seconds: dict[str, list[float]], notes: dict[str, str]
+) -> Line:
+    """Fills ``line`` with the ratios to its baseline, and the verdict."""
+    line.notes |= notes
+    line.medians = {name: statistics.median(times) for name, times in seconds.items()}
+    base = seconds.get(line.against)
+    if base is None:
+        return line
+    for name, times in seconds.items():
+        ratios = [mine / other for mine, other in zip(times, base, strict=True)]
+        ratio = statistics.median(ratios)
+        line.cells[name] = f"{show(ratio)}x"
+        if name == JSCOPE.name:
+            line.middle_half = quartiles(ratios)
+            line.met = None if budget is None else ratio <= budget
+    return line
+
+
+def race(
+    measure: str,
+    budget: float | None,
+    make: Callable[[Library], Task],
+    rounds: int,
+    *,
+    against: Library = PLAIN,
+    warm_up: bool = True,
+) -> Line:
+    """One line: everybody measured in turn and compared with ``against``."""
+    line = Line(measure, against.name, "none" if budget is None else f"{show(budget)}x")
+    return compare(line, budget, *measure_all(make, rounds, warm_up=warm_up))
+
+
+def quartiles(figures: list[float]) -> tuple[float, float]:
+    """The borders of the middle half."""
+    if len(figures) < 2:
+        return figures[0], figures[0]
+    low, _, high = statistics.quantiles(figures, n=4, method="inclusive")
+    return low, high
+
+
+def show(figure: float) -> str:
+    """Two digits after the point; more for small figures, none for large ones."""
+    if figure < 0.1:
+        return f"{figure:.3f}"
+    return f"{figure:.2f}" if figure < 10 else f"{figure:.0f}"
+
+
+def cpu_time(work: Callable[[], Any], repeats: int = 1) -> float:
+    """CPU-seconds of one call of ``work``, which stays in this thread."""
+    start = time.thread_time()
+    for _ in range(repeats):
+        work()
+    return (time.thread_time() - start) / repeats
+
+
+def wall_time(work: Callable[[], Any], repeats: int = 1) -> float:
+    """Seconds of one call of ``work``."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def small_mlp(library: Library) -> tuple[Network, Any, jax.Array]:
+    """The network of 1000 small arrays: functions, params, input."""
+    x = jnp.ones([2, 8])
+    network = library.mlp(False)
+    return network, network.init(jax.random.key(0), x), x
+
+
+def small_transformer(library: Library) -> tuple[Network, Any, jax.Array]:
+    """The network of 12 layers: functions, params, input."""
+    x = jnp.ones([2, 16, 32])
+    network = library.transformer()
+    return network, network.init(jax.random.key(0), x), x
+
+
+def loss_of(network: Network) -> Callable[[Any, jax.Array], jax.Array]:
+    """A fresh loss, which no cache of JAX knows."""
+    apply = network.fresh_apply()
+    return lambda params, x: jnp.square(apply(params, x)).mean()
+
+
+# Rows. To add a budget, write a function of this kind; ROWS below finds it by name.
+
+
+def trace(effort: Effort) -> Iterator[Line]:
+    def make(library: Library) -> Task:
+        network, params, x = small_mlp(library)
+
+        def task() -> float:
+            jitted = jax.jit(network.fresh_apply())
+            return cpu_time(lambda: jitted.trace(params, x))
+
+        return task
+
+    yield race("trace of apply, 1000 variables in 100 scopes", 1.10, make, effort.rounds)
+
+
+def init(effort: Effort) -> Iterator[Line]:
+    for objects in ("shared", "fresh"):
+        for mode, budget in (("eager", 0.6), ("jit", 0.02)):
+
+            def make(library: Library, mode: str = mode, objects: str = objects) -> Task:
+                importlib.import_module(library.packages[0])
+                way = "eager" if library is JSCOPE else mode  # jscope has nothing to gain by jit
+                return lambda: float(run_child(__file__, "--child", library.name, way, objects))
+
+            peers = "jit(init)" if mode == "jit" else "eager init"
+            yield race(
+                f"init and compile, 500 layers, {objects} initializer objects; others: {peers}",
+                budget,
+                make,
+                effort.compilations if mode == "jit" else effort.processes,
+                against=HAIKU,
+                warm_up=False,
+            )
+
+
+def init_child(name: str, mode: str, objects: str) -> None:
+    """Prints the CPU-seconds that init takes in this process."""
+    network = LIBRARIES[name].mlp(objects == "fresh")
+    make = jax.jit(network.init) if mode == "jit" else network.init
+    key, x = jax.random.key(0), jnp.ones([8, 64])
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(x))
+    start = time.process_time()
+    jax.block_until_ready(jax.tree.leaves(make(key, x)))
+    print(time.process_time() - start)
+
+
+def flatten(effort: Effort) -> Iterator[Line]:
+    def make(library: Library) -> Task:
+        _, params, _ = small_mlp(library)
+        return lambda: cpu_time(lambda: jax.tree.flatten(params), repeats=300)
+
+    yield race("flatten of 1000 arrays in 100 scopes", 1.10, make, effort.rounds)
+
+
+def call(effort: Effort) -> Iterator[Line]:
+    def overhead(library: Library) -> Task:
+        _, params, x = small_mlp(library)
+        jitted = jax.jit(lambda params, x: x, keep_unused=True)
+        return lambda: wall_time(lambda: jax.block_until_ready(jitted(params, x)), repeats=50)
+
+    def update(library: Library) -> Task:
+        _, params, _ = small_mlp(library)
+        jitted = jax.jit(lambda params: jax.tree.map(lambda array: array * 0.9, params))
+        return lambda: wall_time(lambda: jax.block_until_ready(jitted(params)), repeats=20)
+
+    measure = "jitted call with 1000 arrays in 100 scopes"
+    yield race(f"{measure}, nothing computed", 1.10, overhead, effort.rounds)
+    yield race(f"{measure}, all updated", 1.10, update, effort.rounds)
+
+
+def lower(effort: Effort) -> Iterator[Line]:
+    def make(library: Library, cold: bool) -> Task:
+        network, params, x = small_transformer(library)
+
+        def task() -> float:
+            if cold:
+                jax.clear_caches()
+            jitted = jax.jit(jax.grad(loss_of(network)))
+            return cpu_time(lambda: jitted.lower(params, x))
+
+        return task
+
+    notes = {
+        name: f"n/a with raw jax.checkpoint, which shares weights; this is {library.remat}"
+        for name, library in LIBRARIES.items()
+        if library.remat
+    }
+    for cold, budget, state in ((False, 1.3, "warm"), (True, None, "cold")):
+        measured = measure_all(
+            lambda library, cold=cold: make(library, cold),
+            effort.lowerings,
+            libraries={**LIBRARIES, PLAIN_PER_LAYER.name: PLAIN_PER_LAYER},
+        )
+        for against in (PLAIN, PLAIN_PER_LAYER):
+            line = Line(
+                f"lower(grad), 12-layer transformer, block in jax.checkpoint, {state} caches",
+                against.name,
+                "none" if budget is None else f"{show(budget)}x",
+                notes=dict(notes),
+            )
+            yield compare(line, budget, *measured)
+
+
+def hlo(effort: Effort) -> Iterator[Line]:
+    cases: dict[str, tuple[Any, Callable[[Network], Any]]] = {
+        "1000-variable network": (small_mlp, lambda network: network.fresh_apply()),
+        "transformer": (small_transformer, lambda network: network.fresh_apply()),
+        "gradient of the transformer": (
+            small_transformer,
+            lambda network: jax.grad(loss_of(network)),
+        ),
+    }
+    for case, (build, function) in cases.items():
+        line = Line(f"optimized HLO, {case}: lines that differ", PLAIN.name, "identical")
+        texts: dict[str, list[str]] = {}
+        for name, library in LIBRARIES.items():
+            try:
+                network, params, x = build(library)
+                compiled = jax.jit(function(network)).lower(params, x).compile()
+                texts[name] = canonical(compiled.as_text())
+            except Exception as error:
+                line.notes[name] = why(error)
+        for name, text in texts.items():
+            differing = count_differing(texts[PLAIN.name], text)
+            line.cells[name] = str(differing)
+            if name == JSCOPE.name:
+                line.met = differing == 0
+        yield line
+
+
+_METADATA = re.compile(r', metadata=\{(?:"(?:[^"\\]|\\.)*"|[^{}"])*\}')
+_PARAMETER = re.compile(r"(?<=[( ])[\w.\-]+(?=: )")  # in the first line of a computation
+_NAME = re.compile(r"%[\w.\-]+")
+
+
+def canonical(text: str) -> list[str]:
+    """Lines of an HLO module without metadata; names are numbered in order of appearance."""
+    numbers: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return numbers.setdefault(match.group(), f"%{len(numbers)}")
+
+    lines = []
+    for line in _METADATA.sub("", text).splitlines():
+        if line.startswith("HloModule"):
+            line = re.sub(r"^HloModule [^,]+", "HloModule", line)
+        elif not line.startswith(("%", "ENTRY", "  ", "}")):
+            continue  # tables of source files and stack frames
+        if line.endswith("{"):
+            line = _PARAMETER.sub("", line)
+        lines.append(_NAME.sub(number, line))
+    return lines
+
+
+def count_differing(one: list[str], other: list[str]) -> int:
+    """How many lines of the one must be removed or changed, or added, to get the other."""
+    if one == other:
+        return 0
+    blocks = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    return sum(max(b - a, d - c) for kind, a, b, c, d in blocks if kind != "equal")
+
+
+def imports(effort: Effort) -> Iterator[Line]:
+    def make(library: Library) -> Task:
+        importlib.import_module(library.packages[0])
+
+        def task() -> float:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            run_child("-c", f"import {library.packages[0]}")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+        return task
+
+    yield race("import of the library", 1.10, make, effort.rounds)
+
+
+ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, hlo, imports)}
+
+
+# What is printed.
+
+
+def version(package: str) -> str:
+    """The installed version, or that there is none."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{package} not installed"
+
+
+def describe_machine(quick: bool) -> str:
+    """When, where and with what the figures were measured."""
+    packages = ["jax", "jaxlib", *dict.fromkeys(lib.packages[-1] for lib in LIBRARIES.values())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return "; ".join(
+        [
+            datetime.date.today().isoformat(),
+            f"Python {platform.python_version()}",
+            ", ".join(version(package) for package in dict.fromkeys(packages)),
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB",
+            f"backend {jax.default_backend()}, load {os.getloadavg()[0]:.1f} at the start",
+            "few repetitions" if quick else "full",
+        ]
+    )
+
+
+def table(lines: list[Line], notes: dict[str, int]) -> str:
+    """The ratios, as a Markdown table."""
+    head = ["measure", "against", "budget", "verdict", *LIBRARIES]
+    rows = []
+    for line in lines:
+        verdict = {True: "met", False: "MISSED", None: "-"}[line.met]
+        cells = [cell(line, name, line.cells.get(name, "n/a"), notes) for name in LIBRARIES]
+        rows.append([line.measure, line.against, line.budget, verdict, *cells])
+    return markdown(head, rows)
+
+
+def cell(line: Line, name: str, text: str, notes: dict[str, int]) -> str:
+    """The text with the number of its note."""
+    note = line.notes.get(name)
+    if note is None:
+        return text
+    return f"{text} [{notes.setdefault(f'{name}: {note}', len(notes) + 1)}]"
+
+
+def absolute_table(lines: list[Line]) -> str:
+    """The medians in milliseconds, as a Markdown table."""
+    head = ["measure (milliseconds)", *LIBRARIES, "middle half of jscope's ratios"]
+    rows = []
+    for line in lines:
+        if line.medians:
+            figures = [line.medians.get(name) for name in LIBRARIES]
+            cells = ["-" if figure is None else f"{figure * 1e3:.4g}" for figure in figures]
+            spread = " to ".join(map(show, line.middle_half)) if line.middle_half else "-"
+            rows.append([line.measure, *cells, spread])
+    return markdown(head, rows)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table whose columns are aligned as plain text too."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    texts = [head, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in texts
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--json", metavar="PATH", help="where to write the machine-readable form")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    if options.child:
+        init_child(*options.child)
+        return
+    machine = describe_machine(options.quick)
+    print(machine, end="\n\n", flush=True)
+    lines: list[Line] = []
+    for name in options.rows:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        lines += ROWS[name](QUICK if options.quick else FULL)
+    notes: dict[str, int] = {}
+    print(table(lines, notes))
+    for note, number in notes.items():
+        print(f"[{number}] {note}")
+    print("\n" + absolute_table(lines))
+    if options.json:
+        report = {"machine": machine, "lines": [dataclasses.asdict(line) for line in lines]}
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

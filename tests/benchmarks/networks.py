@@ -1,0 +1,485 @@
+"""Two networks, each written as its users would in plain JAX, jscope and four other libraries.
+
+``mlp``: 1000 variables in 100 scopes, 500 layers of matrix product, bias and tanh.
+``transformer``: 12 layers, each rematerialised by ``jax.checkpoint`` around one block function.
+
+Scopes are numbered with leading zeros and biases come first, so that every library keeps its
+arrays in the same order and the compiled programs can be compared.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+SCOPES = 100
+LAYERS = 5  # in each scope
+DEPTH = 12  # of the transformer
+HEADS = 4
+STDDEV = 0.02
+
+Params = Any  # whatever the library keeps
+Apply = Callable[[Params, jax.Array], jax.Array]
+
+
+class Network(NamedTuple):
+    """One network in one library."""
+
+    init: Callable[[jax.Array, jax.Array], Params]
+    fresh_apply: Callable[[], Apply]  # a new function each time, which no cache of JAX knows
+
+
+class Library(NamedTuple):
+    """The networks in one library; the functions import it."""
+
+    name: str
+    packages: tuple[str, ...]  # the module that users import, then whose versions count
+    mlp: Callable[[bool], Network]  # argument: whether every layer gets its own initializer object
+    transformer: Callable[[], Network]
+    remat: str = ""  # its own copy of jax.checkpoint, where the raw one shares weights
+
+
+def _maker(make: Callable[[], Any], fresh: bool) -> Callable[[], Any]:
+    shared = make()
+    return make if fresh else lambda: shared
+
+
+def _normal() -> Any:
+    return jax.nn.initializers.normal(STDDEV)
+
+
+_zeros = jax.nn.initializers.zeros
+
+
+def _norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    centred = x - x.mean(-1, keepdims=True)
+    return (
+        centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-6) * scale + bias
+    )
+
+
+def _attend(x: jax.Array, qkv: jax.Array) -> jax.Array:
+    """Causal attention of x, [batch, time, features], with qkv [features, 3 * features]."""
+    batch, time, features = x.shape
+    q, k, v = jnp.split((x @ qkv).reshape(batch, time, HEADS, -1), 3, axis=-1)
+    logits = jnp.einsum("bthd,bshd->bhts", q, k) / (features // HEADS) ** 0.5
+    logits = jnp.where(jnp.tril(jnp.ones([time, time], bool)), logits, -1e30)
+    return jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(logits), v).reshape(x.shape)
+
+
+def shapes(features: int) -> dict[str, tuple[int, ...]]:
+    """The variables of one layer of the transformer, in the order of their names."""
+    return {
+        "attend_norm_bias": (features,),
+        "attend_norm_scale": (features,),
+        "attend_out": (features, features),
+        "attend_qkv": (features, 3 * features),
+        "mlp_down": (4 * features, features),
+        "mlp_down_bias": (features,),
+        "mlp_norm_bias": (features,),
+        "mlp_norm_scale": (features,),
+        "mlp_up": (features, 4 * features),
+        "mlp_up_bias": (4 * features,),
+    }
+
+
+def layer(w: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """One layer of the transformer: x [batch, time, features] to the same."""
+    h = _attend(_norm(x, w["attend_norm_scale"], w["attend_norm_bias"]), w["attend_qkv"])
+    x = x + h @ w["attend_out"]
+    h = _norm(x, w["mlp_norm_scale"], w["mlp_norm_bias"])
+    h = jax.nn.gelu(h @ w["mlp_up"] + w["mlp_up_bias"])
+    return x + h @ w["mlp_down"] + w["mlp_down_bias"]
+
+
+# Plain JAX: nested dicts.
+
+
+def plain_mlp(fresh: bool) -> Network:
+    normal = _maker(_normal, fresh)
+
+    def init(key: jax.Array, x: jax.Array) -> Params:
+        width = x.shape[-1]
+        params: dict[str, dict[str, jax.Array]] = {}
+        for i in range(SCOPES):
+            scope = params[f"block_{i:03}"] = {}
+            for j in range(LAYERS):
+                key, inner = jax.random.split(key)
+                scope[f"w_{j}"] = normal()(inner, (width, width))
+                scope[f"b_{j}"] = _zeros(inner, (width,))
+        return params
+
+    def fresh_apply() -> Apply:
+        def apply(params: Params, x: jax.Array) -> jax.Array:
+            for i in range(SCOPES):
+                scope = params[f"block_{i:03}"]
+                for j in range(LAYERS):
+                    x = jnp.tanh(x @ scope[f"w_{j}"] + scope[f"b_{j}"])
+            return x
+
+        return apply
+
+    return Network(init, fresh_apply)
+
+
+def plain_transformer() -> Network:
+    def init(key: jax.Array, x: jax.Array) -> Params:
+        return {
+            f"layer_{i:02}": {
+                name: _normal()(jax.random.fold_in(key, i), shape)
+                for name, shape in shapes(x.shape[-1]).items()
+            }
+            for i in range(DEPTH)
+        }
+
+    def fresh_apply() -> Apply:
+        def block(w: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+            return layer(w, x)
+
+        checkpointed = jax.checkpoint(block)  # JAX traces it once for all layers
+
+        def apply(params: Params, x: jax.Array) -> jax.Array:
+            for i in range(DEPTH):
+                x = checkpointed(params[f"layer_{i:02}"], x)
+            return x
+
+        return apply
+
+    return Network(init, fresh_apply)
+
+
+def plain_transformer_per_layer() -> Network:
+    def fresh_apply() -> Apply:
+        def apply(params: Params, x: jax.Array) -> jax.Array:
+            for i in range(DEPTH):
+
+                def block(w: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+                    return layer(w, x)
+
+                x = jax.checkpoint(block)(params[f"layer_{i:02}"], x)
+            return x
+
+        return apply
+
+    return Network(plain_transformer().init, fresh_apply)
+
+
+# jscope.
+
+
+def jscope_mlp(fresh: bool) -> Network:
+    import jscope as js
+
+    normal = _maker(_normal, fresh)
+
+    def net(x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        for i in range(SCOPES):
+            with js.variable_scope(f"block_{i:03}"):
+                for j in range(LAYERS):
+                    w = js.get_variable(f"w_{j}", [width, width], initializer=normal())
+                    b = js.get_variable(f"b_{j}", [width], initializer=_zeros)
+                    x = jnp.tanh(x @ w + b)
+        return x
+
+    init, apply = js.transform(net)
+    return Network(init, lambda: lambda params, x: apply(params, None, x))
+
+
+def jscope_transformer() -> Network:
+    import jscope as js
+
+    def transform() -> Any:
+        def block(x: jax.Array) -> jax.Array:
+            normal = _normal()
+            w = {
+                name: js.get_variable(name, shape, initializer=normal)
+                for name, shape in shapes(x.shape[-1]).items()
+            }
+            return layer(w, x)
+
+        checkpointed = jax.checkpoint(block)
+
+        def net(x: jax.Array) -> jax.Array:
+            for i in range(DEPTH):
+                with js.variable_scope(f"layer_{i:02}"):
+                    x = checkpointed(x)
+            return x
+
+        return js.without_apply_rng(js.transform(net))
+
+    return Network(transform().init, lambda: transform().apply)
+
+
+# Haiku.
+
+
+def haiku_mlp(fresh: bool) -> Network:
+    import haiku as hk
+
+    normal = _maker(lambda: hk.initializers.RandomNormal(STDDEV), fresh)
+
+    class Block(hk.Module):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            width = x.shape[-1]
+            for j in range(LAYERS):
+                w = hk.get_parameter(f"w_{j}", [width, width], init=normal())
+                b = hk.get_parameter(f"b_{j}", [width], init=jnp.zeros)
+                x = jnp.tanh(x @ w + b)
+            return x
+
+    def net(x: jax.Array) -> jax.Array:
+        for i in range(SCOPES):
+            x = Block(name=f"block_{i:03}")(x)
+        return x
+
+    init, apply = hk.without_apply_rng(hk.transform(net))
+    return Network(init, lambda: lambda params, x: apply(params, x))
+
+
+def haiku_transformer() -> Network:
+    import haiku as hk
+
+    class Block(hk.Module):
+        def __call__(self, x: jax.Array) -> jax.Array:
+            normal = hk.initializers.RandomNormal(STDDEV)
+            w = {
+                name: hk.get_parameter(name, shape, init=normal)
+                for name, shape in shapes(x.shape[-1]).items()
+            }
+            return layer(w, x)
+
+    def transform() -> Any:
+        def net(x: jax.Array) -> jax.Array:
+            for i in range(DEPTH):
+                x = hk.remat(Block(name=f"layer_{i:02}"))(x)
+            return x
+
+        return hk.without_apply_rng(hk.transform(net))
+
+    return Network(transform().init, lambda: transform().apply)
+
+
+# Flax Linen.
+
+
+def linen_mlp(fresh: bool) -> Network:
+    from flax import linen as nn
+
+    normal = _maker(_normal, fresh)
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            width = x.shape[-1]
+            for j in range(LAYERS):
+                w = self.param(f"w_{j}", normal(), (width, width))
+                b = self.param(f"b_{j}", _zeros, (width,))
+                x = jnp.tanh(x @ w + b)
+            return x
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for i in range(SCOPES):
+                x = Block(name=f"block_{i:03}")(x)
+            return x
+
+    net = Net()
+    return Network(net.init, lambda: lambda params, x: net.apply(params, x))
+
+
+def linen_transformer() -> Network:
+    from flax import linen as nn
+
+    def module() -> Any:
+        class Block(nn.Module):
+            @nn.compact
+            def __call__(self, x: jax.Array) -> jax.Array:
+                normal = _normal()
+                w = {
+                    name: self.param(name, normal, shape)
+                    for name, shape in shapes(x.shape[-1]).items()
+                }
+                return layer(w, x)
+
+        checkpointed = nn.remat(Block)
+
+        class Net(nn.Module):
+            @nn.compact
+            def __call__(self, x: jax.Array) -> jax.Array:
+                for i in range(DEPTH):
+                    x = checkpointed(name=f"layer_{i:02}")(x)
+                return x
+
+        return Net()
+
+    return Network(module().init, lambda: module().apply)
+
+
+# Flax NNX.
+
+
+def _nnx_network(build: Callable[[Any, int], Any], forward: Callable[[], Apply]) -> Network:
+    """A network of the module that ``build`` makes, its state split off and merged by apply."""
+    from flax import nnx
+
+    def init(key: jax.Array, x: jax.Array) -> Params:
+        return nnx.state(build(nnx.Rngs(key), x.shape[-1]))
+
+    @functools.cache
+    def graphdef(width: int) -> Any:
+        return nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0), width)))
+
+    def fresh_apply() -> Apply:
+        call = forward()
+        return lambda state, x: call(nnx.merge(graphdef(x.shape[-1]), state), x)
+
+    return Network(init, fresh_apply)
+
+
+def nnx_mlp(fresh: bool) -> Network:
+    from flax import nnx
+
+    normal = _maker(_normal, fresh)
+
+    class Block(nnx.Module):
+        def __init__(self, rngs: Any, width: int) -> None:
+            for j in range(LAYERS):
+                setattr(self, f"b_{j}", nnx.Param(_zeros(rngs.params(), (width,))))
+                setattr(self, f"w_{j}", nnx.Param(normal()(rngs.params(), (width, width))))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for j in range(LAYERS):
+                x = jnp.tanh(x @ getattr(self, f"w_{j}") + getattr(self, f"b_{j}"))
+            return x
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: Any, width: int) -> None:
+            for i in range(SCOPES):
+                setattr(self, f"block_{i:03}", Block(rngs, width))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for i in range(SCOPES):
+                x = getattr(self, f"block_{i:03}")(x)
+            return x
+
+    return _nnx_network(Net, lambda: lambda net, x: net(x))
+
+
+def nnx_transformer() -> Network:
+    from flax import nnx
+
+    class Block(nnx.Module):
+        def __init__(self, rngs: Any, width: int) -> None:
+            for name, shape in shapes(width).items():
+                setattr(self, name, nnx.Param(_normal()(rngs.params(), shape)))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return layer({name: getattr(self, name)[...] for name in shapes(x.shape[-1])}, x)
+
+    class Net(nnx.Module):
+        def __init__(self, rngs: Any, width: int) -> None:
+            for i in range(DEPTH):
+                setattr(self, f"layer_{i:02}", Block(rngs, width))
+
+    def forward() -> Apply:
+        def block(module: Any, x: jax.Array) -> jax.Array:
+            return module(x)
+
+        checkpointed = jax.checkpoint(block)
+
+        def call(net: Any, x: jax.Array) -> jax.Array:
+            for i in range(DEPTH):
+                x = checkpointed(getattr(net, f"layer_{i:02}"), x)
+            return x
+
+        return call
+
+    return _nnx_network(Net, forward)
+
+
+# Equinox.
+
+
+def equinox_mlp(fresh: bool) -> Network:
+    import equinox as eqx
+
+    normal = _maker(_normal, fresh)
+
+    class Block(eqx.Module):
+        b: list[jax.Array]
+        w: list[jax.Array]
+
+        def __init__(self, key: jax.Array, width: int) -> None:
+            keys = jax.random.split(key, LAYERS)
+            self.b = [_zeros(k, (width,)) for k in keys]
+            self.w = [normal()(k, (width, width)) for k in keys]
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for w, b in zip(self.w, self.b, strict=True):
+                x = jnp.tanh(x @ w + b)
+            return x
+
+    class Net(eqx.Module):
+        blocks: list[Block]
+
+        def __init__(self, key: jax.Array, width: int) -> None:
+            self.blocks = [Block(k, width) for k in jax.random.split(key, SCOPES)]
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    return Network(lambda key, x: Net(key, x.shape[-1]), lambda: lambda net, x: net(x))
+
+
+def equinox_transformer() -> Network:
+    import equinox as eqx
+
+    class Block(eqx.Module):
+        weights: dict[str, jax.Array]
+
+        def __init__(self, key: jax.Array, width: int) -> None:
+            self.weights = {name: _normal()(key, shape) for name, shape in shapes(width).items()}
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return layer(self.weights, x)
+
+    class Net(eqx.Module):
+        layers: list[Block]
+
+        def __init__(self, key: jax.Array, width: int) -> None:
+            self.layers = [Block(k, width) for k in jax.random.split(key, DEPTH)]
+
+    def fresh_apply() -> Apply:
+        def block(module: Any, x: jax.Array) -> jax.Array:
+            return module(x)
+
+        checkpointed = jax.checkpoint(block)
+
+        def apply(net: Any, x: jax.Array) -> jax.Array:
+            for module in net.layers:
+                x = checkpointed(module, x)
+            return x
+
+        return apply
+
+    return Network(lambda key, x: Net(key, x.shape[-1]), fresh_apply)
+
+
+PLAIN = Library("plain JAX", ("jax",), plain_mlp, plain_transformer)
+PLAIN_PER_LAYER = Library(
+    "plain JAX, a block function per layer", ("jax",), plain_mlp, plain_transformer_per_layer
+)
+JSCOPE = Library("jscope", ("jscope",), jscope_mlp, jscope_transformer)
+HAIKU = Library("Haiku", ("haiku", "dm-haiku"), haiku_mlp, haiku_transformer, "hk.remat")
+LINEN = Library("Linen", ("flax.linen", "flax"), linen_mlp, linen_transformer, "nn.remat")
+NNX = Library("NNX", ("flax.nnx", "flax"), nnx_mlp, nnx_transformer)
+EQUINOX = Library("Equinox", ("equinox", "equinox"), equinox_mlp, equinox_transformer)
+LIBRARIES = {lib.name: lib for lib in (PLAIN, JSCOPE, HAIKU, LINEN, NNX, EQUINOX)}
