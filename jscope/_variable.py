@@ -500,7 +500,7 @@ def _collections(collections: Any) -> tuple[str, ...]:
 
 
 def check_function(argument: str, given: Any, inherited: Any) -> Any:
-    """A regularizer or constraint: None inherits, what is false and ``no_regularizer`` switch off."""
+    """A regularizer or constraint: None inherits, False and ``no_regularizer`` switch off."""
     found = inherited if given is None else given
     if found is None or found is no_regularizer:
         return None

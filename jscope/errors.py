@@ -247,7 +247,7 @@ class VariableNotFoundError(JscopeError, ValueError):
     ) -> Self:
         near = tuple(_near(name, known))
         fix = (
-            "make the variable in the template's first call: its later calls share, and make nothing."
+            "make the variable in the template's first call: later calls only share."
             if in_template
             else "make the variable before the scope that reuses it, correct the name, or use "
             "jscope.AUTO_REUSE."
@@ -416,7 +416,8 @@ class NameTypeError(InvalidNameError, TypeError):
     @classmethod
     def variable(cls, name: object) -> Self:
         return cls(
-            f"The name of a variable must be a string, got {_brief(name)} of type {type(name).__name__}.",
+            f"The name of a variable must be a string, got {_brief(name)} of type "
+            f"{type(name).__name__}.",
             name=_brief(name),
             kind="variable",
         )
@@ -467,8 +468,8 @@ class ReuseError(JscopeError, ValueError):
         return cls._report(
             "reuse=True cannot be used without a name_or_scope",
             {
-                "asked": f"reuse={_brief(reuse)} with default_name={_brief(default_name)}, which always opens "
-                "a scope that is new",
+                "asked": f"reuse={_brief(reuse)} with default_name={_brief(default_name)}, which "
+                "always opens a scope that is new",
                 "fix": f"name the scope, variable_scope({_brief(default_name)}, reuse=...).",
             },
             reuse=_brief(reuse),
@@ -586,7 +587,7 @@ class InitializerError(JscopeError, ValueError):
     @classmethod
     def holds_tracer(cls, name: str, sites: tuple[Site, ...]) -> Self:
         return cls._at(
-            f"The initializer of variable {name} uses a value of the function that is being traced.",
+            f"The initializer of variable {name} uses a traced value of the function around it.",
             name,
             sites,
             "initializers run after the function; pass the value itself, initializer=value.",

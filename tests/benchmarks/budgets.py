@@ -43,13 +43,13 @@ class Effort(NamedTuple):
     """How often things are measured."""
 
     rounds: int  # of what takes a fraction of a second
-    lowerings: int
-    processes: int  # of what takes a process of its own, and seconds
-    compilations: int  # of jit(init), a minute each
+    slow_rounds: int  # of what takes a second
+    inits: int  # in a process each, which takes some seconds
+    jitted_inits: int  # a minute each
 
 
-FULL = Effort(rounds=31, lowerings=15, processes=7, compilations=2)
-QUICK = Effort(rounds=7, lowerings=3, processes=2, compilations=1)
+FULL = Effort(rounds=61, slow_rounds=21, inits=7, jitted_inits=2)
+QUICK = Effort(rounds=7, slow_rounds=3, inits=2, jitted_inits=1)
 
 Task = Callable[[], float]  # measures once, in seconds
 
@@ -84,7 +84,8 @@ def run_child(*arguments: str) -> str:
 
 def why(error: Exception) -> str:
     """One line for a library that cannot be measured."""
-    if isinstance(error, ModuleNotFoundError):
+    modules = {library.module.partition(".")[0] for library in LIBRARIES.values()}
+    if isinstance(error, ModuleNotFoundError) and error.name in modules:
         return NOT_INSTALLED
     text = str(error).strip().partition("\n")[0]
     return text if isinstance(error, ChildError) else f"{type(error).__name__}: {text}"
@@ -225,7 +226,7 @@ def init(effort: Effort) -> Iterator[Line]:
         for mode, budget in (("eager", 0.6), ("jit", 0.02)):
 
             def make(library: Library, mode: str = mode, objects: str = objects) -> Task:
-                importlib.import_module(library.packages[0])
+                importlib.import_module(library.module)
                 way = "eager" if library is JSCOPE else mode  # jscope has nothing to gain by jit
                 return lambda: float(run_child(__file__, "--child", library.name, way, objects))
 
@@ -234,7 +235,7 @@ def init(effort: Effort) -> Iterator[Line]:
                 f"init and compile, 500 layers, {objects} initializer objects; others: {peers}",
                 budget,
                 make,
-                effort.compilations if mode == "jit" else effort.processes,
+                effort.jitted_inits if mode == "jit" else effort.inits,
                 against=HAIKU,
                 warm_up=False,
             )
@@ -295,7 +296,7 @@ def lower(effort: Effort) -> Iterator[Line]:
     for cold, budget, state in ((False, 1.3, "warm"), (True, None, "cold")):
         measured = measure_all(
             lambda library, cold=cold: make(library, cold),
-            effort.lowerings,
+            effort.slow_rounds,
             libraries={**LIBRARIES, PLAIN_PER_LAYER.name: PLAIN_PER_LAYER},
         )
         for against in (PLAIN, PLAIN_PER_LAYER):
@@ -369,17 +370,17 @@ def count_differing(one: list[str], other: list[str]) -> int:
 
 def imports(effort: Effort) -> Iterator[Line]:
     def make(library: Library) -> Task:
-        importlib.import_module(library.packages[0])
+        importlib.import_module(library.module)
 
         def task() -> float:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            run_child("-c", f"import {library.packages[0]}")
+            run_child("-c", f"import {library.module}")
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
         return task
 
-    yield race("import of the library", 1.10, make, effort.rounds)
+    yield race("import of the library", 1.10, make, effort.slow_rounds)
 
 
 ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, hlo, imports)}
@@ -398,7 +399,7 @@ def version(package: str) -> str:
 
 def describe_machine(quick: bool) -> str:
     """When, where and with what the figures were measured."""
-    packages = ["jax", "jaxlib", *dict.fromkeys(lib.packages[-1] for lib in LIBRARIES.values())]
+    packages = ["jax", "jaxlib", *(library.distribution for library in LIBRARIES.values())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return "; ".join(
         [

@@ -37,7 +37,8 @@ class Library(NamedTuple):
     """The networks in one library; the functions import it."""
 
     name: str
-    packages: tuple[str, ...]  # the module that users import, then whose versions count
+    module: str  # what users import
+    distribution: str  # what they install
     mlp: Callable[[bool], Network]  # argument: whether every layer gets its own initializer object
     transformer: Callable[[], Network]
     remat: str = ""  # its own copy of jax.checkpoint, where the raw one shares weights
@@ -473,13 +474,13 @@ def equinox_transformer() -> Network:
     return Network(lambda key, x: Net(key, x.shape[-1]), fresh_apply)
 
 
-PLAIN = Library("plain JAX", ("jax",), plain_mlp, plain_transformer)
+PLAIN = Library("plain JAX", "jax", "jax", plain_mlp, plain_transformer)
 PLAIN_PER_LAYER = Library(
-    "plain JAX, a block function per layer", ("jax",), plain_mlp, plain_transformer_per_layer
+    "plain JAX, a block function per layer", "jax", "jax", plain_mlp, plain_transformer_per_layer
 )
-JSCOPE = Library("jscope", ("jscope",), jscope_mlp, jscope_transformer)
-HAIKU = Library("Haiku", ("haiku", "dm-haiku"), haiku_mlp, haiku_transformer, "hk.remat")
-LINEN = Library("Linen", ("flax.linen", "flax"), linen_mlp, linen_transformer, "nn.remat")
-NNX = Library("NNX", ("flax.nnx", "flax"), nnx_mlp, nnx_transformer)
-EQUINOX = Library("Equinox", ("equinox", "equinox"), equinox_mlp, equinox_transformer)
+JSCOPE = Library("jscope", "jscope", "jscope", jscope_mlp, jscope_transformer)
+HAIKU = Library("Haiku", "haiku", "dm-haiku", haiku_mlp, haiku_transformer, "hk.remat")
+LINEN = Library("Linen", "flax.linen", "flax", linen_mlp, linen_transformer, "nn.remat")
+NNX = Library("NNX", "flax.nnx", "flax", nnx_mlp, nnx_transformer)
+EQUINOX = Library("Equinox", "equinox", "equinox", equinox_mlp, equinox_transformer)
 LIBRARIES = {lib.name: lib for lib in (PLAIN, JSCOPE, HAIKU, LINEN, NNX, EQUINOX)}

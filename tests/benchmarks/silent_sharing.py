@@ -235,7 +235,7 @@ def row(name: str, package: str, make: Callable[[], Case]) -> list[str]:
     """One line of the table."""
     try:
         return [f"{name} {importlib.metadata.version(package)}", *columns(make())]
-    except ModuleNotFoundError:
+    except importlib.metadata.PackageNotFoundError:
         return [name, NOT_INSTALLED]
     except Exception as error:
         text = str(error).strip().partition("\n")[0]
