@@ -15,8 +15,7 @@ from jax._src import core as _core
 from jax._src import tree_util as _tree_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.interpreters import partial_eval as _partial_eval
+from jax._src.interpreters import partial_eval as _partial_eval
 
 Tracer = jax.core.Tracer
 ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
@@ -109,20 +108,22 @@ def is_eager(trace: Any) -> bool:
     return isinstance(staged(trace), _core.EvalTrace)
 
 
-def used_inputs(closed: ClosedJaxpr, output: int | None = None) -> tuple[bool, ...]:
+def used_inputs(closed: Any, output: int | None = None) -> tuple[bool, ...]:
     """Which inputs of a jaxpr one output (or any output) depends on."""
     _, used = _dce(closed, output)
     return tuple(used)
 
 
-def _dce(closed: ClosedJaxpr, output: int | None) -> tuple[Any, Sequence[bool]]:
+def _dce(closed: Any, output: int | None) -> tuple[Any, Sequence[bool]]:
     count = len(closed.jaxpr.outvars)
     wanted = [output is None or index == output for index in range(count)]
     jaxpr, used = _partial_eval.dce_jaxpr(closed.jaxpr, wanted)
     return jaxpr, used
 
 
-def prune(closed: ClosedJaxpr) -> tuple[Callable[..., Sequence[Any]], tuple[bool, ...]]:
+def prune(closed: Any) -> tuple[Callable[..., Sequence[Any]], tuple[bool, ...]]:
     """A function of only the inputs that the outputs depend on, and which inputs those are."""
+    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # here, because it imports Pallas
+
     jaxpr, used = _dce(closed, None)
     return jaxpr_as_fun(ClosedJaxpr(jaxpr, closed.consts)), tuple(used)

@@ -27,7 +27,6 @@ attributes, and every error pickles.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
@@ -95,6 +94,8 @@ def _dims(shape: Iterable[Any]) -> str:
 
 
 def _near(name: str, names: Iterable[str]) -> list[str]:
+    import difflib  # here, because most programs never need it
+
     known = list(dict.fromkeys(names))
     tail = name.rsplit("/", 1)[-1]
     same_tail = [other for other in known if other.rsplit("/", 1)[-1] == tail]

@@ -29,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -45,13 +45,14 @@ class Effort(NamedTuple):
     rounds: int  # of what takes a fraction of a second
     slow_rounds: int  # of what takes a second
     inits: int  # in a process each, which takes some seconds
-    jitted_inits: int  # a minute each
+    jitted: tuple[str, ...]  # whose init is jitted, which takes minutes each
 
 
-FULL = Effort(rounds=61, slow_rounds=21, inits=7, jitted_inits=2)
-QUICK = Effort(rounds=7, slow_rounds=3, inits=2, jitted_inits=1)
+FULL = Effort(rounds=61, slow_rounds=21, inits=7, jitted=tuple(LIBRARIES))
+QUICK = Effort(rounds=7, slow_rounds=3, inits=2, jitted=(JSCOPE.name, HAIKU.name))
 
 Task = Callable[[], float]  # measures once, in seconds
+Measured = tuple[dict[str, list[float]], dict[str, str]]  # by library: seconds, or why none
 
 
 @dataclasses.dataclass
@@ -60,9 +61,10 @@ class Line:
 
     measure: str
     against: str
-    budget: str
+    budget: float | None  # None: no budget
+    unit: str = "x"
     cells: dict[str, str] = dataclasses.field(default_factory=dict)  # by library
-    met: bool | None = None  # None: no budget, or no figure
+    met: bool | None = None  # None: no budget, or nothing measured
     medians: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds
     middle_half: tuple[float, float] | None = None  # of jscope's ratios
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -75,6 +77,7 @@ class ChildError(Exception):
 def run_child(*arguments: str) -> str:
     """What ``python *arguments`` prints."""
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode
     command = [sys.executable, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -97,8 +100,8 @@ def measure_all(
     *,
     libraries: Mapping[str, Library] = LIBRARIES,
     warm_up: bool = True,
-) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Seconds by library, one for each round, and the reasons of those that have none."""
+) -> Measured:
+    """Seconds by library, one for each round, and why the others have none."""
     tasks: dict[str, Task] = {}
     notes: dict[str, str] = {}
     for name, library in libraries.items():
@@ -121,10 +124,9 @@ def measure_all(
     return seconds, notes
 
 
-def compare(
-    line: Line, budget: float | None, seconds: dict[str, list[float]], notes: dict[str, str]
-) -> Line:
+def compare(line: Line, measured: Measured) -> Line:
     """Fills ``line`` with the ratios to its baseline, and the verdict."""
+    seconds, notes = measured
     line.notes |= notes
     line.medians = {name: statistics.median(times) for name, times in seconds.items()}
     base = seconds.get(line.against)
@@ -133,25 +135,22 @@ def compare(
     for name, times in seconds.items():
         ratios = [mine / other for mine, other in zip(times, base, strict=True)]
         ratio = statistics.median(ratios)
-        line.cells[name] = f"{show(ratio)}x"
+        enter(line, name, ratio)
         if name == JSCOPE.name:
             line.middle_half = quartiles(ratios)
-            line.met = None if budget is None else ratio <= budget
     return line
 
 
-def race(
-    measure: str,
-    budget: float | None,
-    make: Callable[[Library], Task],
-    rounds: int,
-    *,
-    against: Library = PLAIN,
-    warm_up: bool = True,
-) -> Line:
-    """One line: everybody measured in turn and compared with ``against``."""
-    line = Line(measure, against.name, "none" if budget is None else f"{show(budget)}x")
-    return compare(line, budget, *measure_all(make, rounds, warm_up=warm_up))
+def enter(line: Line, name: str, figure: float) -> None:
+    """Writes one library's figure into ``line``, and the verdict if it is jscope's."""
+    line.cells[name] = f"{show(figure)}{line.unit}"
+    if name == JSCOPE.name and line.budget is not None:
+        line.met = figure <= line.budget
+
+
+def race(measure: str, budget: float, make: Callable[[Library], Task], rounds: int) -> Line:
+    """One line: everybody measured in turn and compared with plain JAX."""
+    return compare(Line(measure, PLAIN.name, budget), measure_all(make, rounds))
 
 
 def quartiles(figures: list[float]) -> tuple[float, float]:
@@ -163,7 +162,9 @@ def quartiles(figures: list[float]) -> tuple[float, float]:
 
 
 def show(figure: float) -> str:
-    """Two digits after the point; more for small figures, none for large ones."""
+    """Two digits after the point; more for small figures, none for large ones and counts."""
+    if isinstance(figure, int):
+        return str(figure)
     if figure < 0.1:
         return f"{figure:.3f}"
     return f"{figure:.2f}" if figure < 10 else f"{figure:.0f}"
@@ -222,23 +223,21 @@ def trace(effort: Effort) -> Iterator[Line]:
 
 
 def init(effort: Effort) -> Iterator[Line]:
+    def measure(objects: str, mode: str, names: Iterable[str], rounds: int) -> Measured:
+        def make(library: Library) -> Task:
+            importlib.import_module(library.module)
+            way = "eager" if library is JSCOPE else mode  # jscope has nothing to gain by jit
+            return lambda: float(run_child(__file__, "--child", library.name, way, objects))
+
+        libraries = {name: LIBRARIES[name] for name in names}
+        return measure_all(make, rounds, libraries=libraries, warm_up=False)
+
     for objects in ("shared", "fresh"):
-        for mode, budget in (("eager", 0.6), ("jit", 0.02)):
-
-            def make(library: Library, mode: str = mode, objects: str = objects) -> Task:
-                importlib.import_module(library.module)
-                way = "eager" if library is JSCOPE else mode  # jscope has nothing to gain by jit
-                return lambda: float(run_child(__file__, "--child", library.name, way, objects))
-
-            peers = "jit(init)" if mode == "jit" else "eager init"
-            yield race(
-                f"init and compile, 500 layers, {objects} initializer objects; others: {peers}",
-                budget,
-                make,
-                effort.jitted_inits if mode == "jit" else effort.inits,
-                against=HAIKU,
-                warm_up=False,
-            )
+        what = f"init and compile, 500 layers, {objects} initializer objects"
+        line = Line(f"{what}; the others eager", HAIKU.name, 0.6)
+        yield compare(line, measure(objects, "eager", LIBRARIES, effort.inits))
+        line = Line(f"{what}; the others under jit", HAIKU.name, 0.02)
+        yield compare(line, measure(objects, "jit", effort.jitted, 1))
 
 
 def init_child(name: str, mode: str, objects: str) -> None:
@@ -293,20 +292,15 @@ def lower(effort: Effort) -> Iterator[Line]:
         for name, library in LIBRARIES.items()
         if library.remat
     }
-    for cold, budget, state in ((False, 1.3, "warm"), (True, None, "cold")):
+    for cold, budget, state in ((False, 1.3, ""), (True, None, ", after jax.clear_caches()")):
         measured = measure_all(
             lambda library, cold=cold: make(library, cold),
             effort.slow_rounds,
             libraries={**LIBRARIES, PLAIN_PER_LAYER.name: PLAIN_PER_LAYER},
         )
+        measure = f"lower(grad), 12-layer transformer, block in jax.checkpoint{state}"
         for against in (PLAIN, PLAIN_PER_LAYER):
-            line = Line(
-                f"lower(grad), 12-layer transformer, block in jax.checkpoint, {state} caches",
-                against.name,
-                "none" if budget is None else f"{show(budget)}x",
-                notes=dict(notes),
-            )
-            yield compare(line, budget, *measured)
+            yield compare(Line(measure, against.name, budget, notes=dict(notes)), measured)
 
 
 def hlo(effort: Effort) -> Iterator[Line]:
@@ -319,7 +313,7 @@ def hlo(effort: Effort) -> Iterator[Line]:
         ),
     }
     for case, (build, function) in cases.items():
-        line = Line(f"optimized HLO, {case}: lines that differ", PLAIN.name, "identical")
+        line = Line(f"optimized HLO, {case}: lines that differ", PLAIN.name, 0, unit="")
         texts: dict[str, list[str]] = {}
         for name, library in LIBRARIES.items():
             try:
@@ -329,10 +323,7 @@ def hlo(effort: Effort) -> Iterator[Line]:
             except Exception as error:
                 line.notes[name] = why(error)
         for name, text in texts.items():
-            differing = count_differing(texts[PLAIN.name], text)
-            line.cells[name] = str(differing)
-            if name == JSCOPE.name:
-                line.met = differing == 0
+            enter(line, name, count_differing(texts[PLAIN.name], text))
         yield line
 
 
@@ -420,7 +411,8 @@ def table(lines: list[Line], notes: dict[str, int]) -> str:
     for line in lines:
         verdict = {True: "met", False: "MISSED", None: "-"}[line.met]
         cells = [cell(line, name, line.cells.get(name, "n/a"), notes) for name in LIBRARIES]
-        rows.append([line.measure, line.against, line.budget, verdict, *cells])
+        budget = "none" if line.budget is None else f"{show(line.budget)}{line.unit}"
+        rows.append([line.measure, line.against, budget, verdict, *cells])
     return markdown(head, rows)
 
 
@@ -479,7 +471,8 @@ def main() -> None:
     print(table(lines, notes))
     for note, number in notes.items():
         print(f"[{number}] {note}")
-    print("\n" + absolute_table(lines))
+    if any(line.medians for line in lines):
+        print("\n" + absolute_table(lines))
     if options.json:
         report = {"machine": machine, "lines": [dataclasses.asdict(line) for line in lines]}
         with open(options.json, "w") as file:
