@@ -53,6 +53,7 @@ RawSites: TypeAlias = tuple[Any, ...]
 """Code and instruction of each user frame of a request in turn; lines are looked up when shown."""
 
 
+@functools.lru_cache(maxsize=4096)
 def _line(code: types.CodeType, instruction: int) -> int:
     for start, end, line in code.co_lines():
         if start <= instruction < end and line is not None:

@@ -70,9 +70,11 @@ def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
 
 
 def _compile(
-    initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
+    initializer: Initializer, shape: Shape, dtype: np.dtype[Any], impl: Any
 ) -> Callable[[jax.Array, np.ndarray], jax.Array]:
-    def sample(key: jax.Array, words: jax.Array) -> jax.Array:
+    # Takes the words of the key, because a call with a typed key takes JAX's slow path.
+    def sample(key_data: jax.Array, words: jax.Array) -> jax.Array:
+        key = jax.random.wrap_key_data(key_data, impl=impl)
         key = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
         return _checked(initializer(key, shape, dtype), shape, dtype)
 
@@ -91,8 +93,11 @@ class Sampler:
     """
 
     def __init__(self, key: jax.Array | None) -> None:
-        self._key = key
-        self._own: dict[Any, Callable[..., jax.Array]] = {}
+        self._has_key = key is not None
+        key = jax.random.key(0) if key is None else key
+        self._key_data = jax.random.key_data(key)
+        self._impl = jax.random.key_impl(key)
+        self._own: dict[Any, tuple[Any, Callable[..., jax.Array]]] = {}
 
     def __call__(self, spec: VariableSpec, initializer: Any) -> jax.Array:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
@@ -101,9 +106,9 @@ class Sampler:
         sampler = self._find(initializer, spec.shape, spec.dtype)
         words = _path.words(spec.name)
         try:
-            if self._key is None:
-                return self._without_key(sampler, words, spec)
-            return sampler(self._key, words)
+            if not self._has_key:
+                self._check_draws_nothing(sampler, words, spec)
+            return sampler(self._key_data, words)
         except _WrongResultError as wrong:
             name = getattr(initializer, "__qualname__", type(initializer).__name__)
             raise InitializerError.wrong_result(
@@ -118,28 +123,33 @@ class Sampler:
     def _find(
         self, initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
     ) -> Callable[..., jax.Array]:
+        own = id(initializer), shape, dtype
+        found = self._own.get(own)
+        if found is None:
+            sampler = self._find_shared(initializer, shape, dtype)
+            found = self._own[own] = initializer, sampler  # held, so that its address stays its own
+        return found[1]
+
+    def _find_shared(
+        self, initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
+    ) -> Callable[..., jax.Array]:
         try:
-            key = fingerprint(initializer), shape, dtype
+            key = fingerprint(initializer), shape, dtype, str(self._impl)
         except NotComparableError:
-            own = id(initializer), shape, dtype
-            if own not in self._own:
-                self._own[own] = _compile(initializer, shape, dtype)
-            return self._own[own]
+            return _compile(initializer, shape, dtype, self._impl)
         with _lock:
             sampler = _samplers.get(key)
             if sampler is None:
-                sampler = _samplers[key] = _compile(initializer, shape, dtype)
+                sampler = _samplers[key] = _compile(initializer, shape, dtype, self._impl)
                 if len(_samplers) > _CACHED_SAMPLERS:
                     _samplers.popitem(last=False)
             else:
                 _samplers.move_to_end(key)
         return sampler
 
-    def _without_key(
+    def _check_draws_nothing(
         self, sampler: Callable[..., jax.Array], words: np.ndarray, spec: VariableSpec
-    ) -> jax.Array:
-        key = jax.random.key(0)
-        traced = jax.make_jaxpr(sampler)(key, words)
+    ) -> None:
+        traced = jax.make_jaxpr(sampler)(self._key_data, words)
         if _jaxapi.used_inputs(traced)[0]:
             raise RngError.needed(spec.name, spec.sites)
-        return sampler(key, words)

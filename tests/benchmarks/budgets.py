@@ -465,8 +465,10 @@ def main() -> None:
     print(machine, end="\n\n", flush=True)
     lines: list[Line] = []
     for name in options.rows:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        lines += ROWS[name](QUICK if options.quick else FULL)
+        for line in ROWS[name](QUICK if options.quick else FULL):
+            lines.append(line)
+            figure = line.cells.get(JSCOPE.name, "n/a")
+            print(f"{line.measure}, against {line.against}: {figure}", file=sys.stderr, flush=True)
     notes: dict[str, int] = {}
     print(table(lines, notes))
     for note, number in notes.items():
