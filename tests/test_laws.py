@@ -153,6 +153,18 @@ def test_the_two_branches_of_a_cond_are_two_requests() -> None:
         js.transform(program).init(0, X)
 
 
+def test_one_function_for_both_branches_of_a_cond_is_one_request() -> None:
+    def program(x: jax.Array) -> jax.Array:
+        return lax.cond(x.sum() > 0, block, block, x)
+
+    net = js.transform(program)
+    params = net.init(0, X)
+    assert list(params) == ["w", "b"]
+    chex.assert_trees_all_close(
+        jax.jit(net.apply)(params, None, X), X * params["w"] + params["b"], rtol=1e-6
+    )
+
+
 def test_branches_through_one_wrapper_are_told_apart() -> None:
     def layer(name: str, x: jax.Array) -> jax.Array:
         return x * js.get_variable("w", [3])
