@@ -19,15 +19,19 @@ import os
 import sys
 import sysconfig
 import types
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from jscope import _jaxapi
+from jscope._jaxapi import Transform
 from jscope.errors import Site
 
 MAX_SITES = 5
 
 _USER, _JAX, _TREE, _OWN, _STDLIB = range(1, 6)
 _OWN_FOLDER = os.path.dirname(__file__) + os.sep
+_LIFTING = frozenset(_OWN_FOLDER + file for file in ("_lift.py", "_stack.py", "_twins.py"))
+"""Files of jscope whose functions call the user's several times for one call, as JAX's do."""
+
 _STDLIB_FOLDER = sysconfig.get_path("stdlib") + os.sep
 
 _kinds: dict[str, int] = {}
@@ -37,7 +41,7 @@ _kinds: dict[str, int] = {}
 def _classify(file: str) -> int:
     if file in _jaxapi.TREE_FILES:
         kind = _TREE
-    elif file.startswith(_jaxapi.JAX_FOLDER):
+    elif file.startswith(_jaxapi.JAX_FOLDER) or file in _LIFTING:
         kind = _JAX
     elif file.startswith(_OWN_FOLDER):
         kind = _OWN
@@ -101,13 +105,26 @@ def is_rerun(earlier: Calls, now: Calls) -> bool:
     return False
 
 
+class Crossing(NamedTuple):
+    """What lies between a jscope call and the function whose state and keys it would use."""
+
+    transforms: tuple[Transform, ...]
+    """The raw transforms, outermost first."""
+    branches: tuple[tuple[int, int], ...]
+    """For each raw ``cond`` and ``switch``, outermost first: its number, and that of the branch."""
+
+
 class CallStacks:
-    """Recognises frames and calls during one pass, which starts in the code ``entry``."""
+    """Recognises frames and calls during one pass, which starts in the code ``entry``.
 
-    __slots__ = ("_by_frame", "_count", "_entry", "_groups", "_serials")
+    Parts of the pass that have state and keys of their own start in the code ``inner_entry``.
+    """
 
-    def __init__(self, entry: types.CodeType) -> None:
+    __slots__ = ("_by_frame", "_count", "_entry", "_groups", "_inner_entry", "_serials")
+
+    def __init__(self, entry: types.CodeType, inner_entry: types.CodeType) -> None:
         self._entry = entry
+        self._inner_entry = inner_entry
         self._count = 0
         self._serials: dict[int, int] = {}  # address of a live, marked frame -> its number
         self._by_frame: dict[int, Call] = {}  # number of a call's first frame -> the call
@@ -161,6 +178,34 @@ class CallStacks:
             calls.append(self._call(stretch, stretch_callers))
         return tuple(calls)
 
+    def crossing(self) -> Crossing:
+        """What lies between the caller and the innermost function with state of its own."""
+        frames: list[types.FrameType] = []
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code not in (self._entry, self._inner_entry):
+            kind = _kinds.get(frame.f_code.co_filename) or _classify(frame.f_code.co_filename)
+            if kind == _USER or (kind == _JAX and frame.f_code.co_filename not in _LIFTING):
+                frames.append(frame)
+            frame = frame.f_back
+        frames.reverse()
+
+        transforms: list[Transform] = []
+        branches: list[tuple[int, int]] = []
+        stretch: list[types.FrameType] = []  # JAX frames since the last user frame
+        for frame in frames:
+            if _kinds.get(frame.f_code.co_filename) == _JAX:
+                stretch.append(frame)
+            elif stretch:
+                crossed = _transforms(stretch)
+                transforms += crossed
+                for other in stretch:
+                    known = _jaxapi.transform_of(other.f_code)
+                    if known is not None and known.twin in ("cond", "switch"):
+                        branches.append((self._number(other), self._number(frame)))
+                        break
+                stretch = []
+        return Crossing(tuple(transforms), tuple(branches))
+
     def _number(self, frame: types.FrameType) -> int:
         address = id(frame)
         if frame.f_trace_opcodes:
@@ -189,6 +234,22 @@ class CallStacks:
                 for caller in callers:
                     self._groups[caller, what] = call
         return call
+
+
+def _transforms(stretch: list[types.FrameType]) -> list[Transform]:
+    """The transforms in a stretch of JAX frames, outermost first.
+
+    Transforms are made of others, ``grad`` of ``vjp``: the outermost is what the user called, and
+    one inside it counts only if it repeats where the outermost does not.
+    """
+    found = [_jaxapi.transform_of(frame.f_code) for frame in stretch]
+    known = [transform for transform in found if transform is not None]
+    if not known:
+        code = stretch[0].f_code
+        file = os.path.relpath(code.co_filename, _jaxapi.JAX_FOLDER)
+        return [Transform(f"{code.co_qualname.partition('.')[0]} of {file}", None, once=False)]
+    repeats = [transform for transform in known if not transform.once]
+    return [known[0], repeats[0]] if known[0].once and repeats else known[:1]
 
 
 @functools.lru_cache(maxsize=4096)

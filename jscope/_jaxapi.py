@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax._src import array as _array
@@ -24,7 +25,9 @@ ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 """Code below this folder is JAX's."""
 
-TREE_FILES = frozenset({_tree_util.__file__, JAX_FOLDER + "tree_util.py"})
+TREE_FILES = frozenset(
+    {_tree_util.__file__, *(JAX_FOLDER + file for file in ("tree_util.py", "_src/tree.py"))}
+)
 """JAX's files whose functions call the user's once per leaf because the user asked them to."""
 
 # A context whose value is part of the key of every trace, lowering and compilation cache of JAX.
@@ -106,6 +109,106 @@ def _is_local_of_jax(thing: Any) -> bool:
 def is_eager(trace: Any) -> bool:
     """Whether operations under ``trace`` run now, rather than being recorded for a compiler."""
     return isinstance(staged(trace), _core.EvalTrace)
+
+
+class Transform(NamedTuple):
+    """A transform of JAX, as recognised by its frame on the Python stack."""
+
+    name: str
+    twin: str | None
+    """The function of jscope that takes its place, where there is one."""
+    once: bool
+    """Whether one call of it runs its function once, for one value of each argument."""
+
+
+def _once(name: str, twin: str | None = None) -> Transform:
+    return Transform(name, twin, once=True)
+
+
+def _repeats(name: str, twin: str | None = None) -> Transform:
+    return Transform(name, twin, once=False)
+
+
+# File of JAX -> outermost function there -> transform. Traces do not tell a scan from a jit.
+_TRANSFORMS: dict[str, dict[str, Transform | None]] = {
+    "_src/pjit.py": {"_cpp_pjit": _once("jax.jit", "jit"), "jit_trace": None},
+    "_src/ad_checkpoint.py": {"checkpoint": _once("jax.checkpoint", "checkpoint")},
+    "_src/lax/control_flow/conditionals.py": {
+        "cond": _once("jax.lax.cond", "cond"),
+        "switch": _once("jax.lax.switch", "switch"),
+    },
+    "_src/api.py": {
+        "eval_shape": _once("jax.eval_shape"),
+        "grad": _once("jax.grad", "grad"),
+        "jacrev": _once("jax.jacrev"),
+        "jvp": _once("jax.jvp"),
+        "linearize": _once("jax.linearize"),
+        "value_and_grad": _once("jax.value_and_grad", "value_and_grad"),
+        "vjp": _once("jax.vjp"),
+        "vmap": _repeats("jax.vmap", "vmap"),
+    },
+    "_src/source_info_util.py": {"ExtendNameStackContextManager": _once("jax.named_call")},
+    "_src/lax/control_flow/loops.py": {
+        "associative_scan": _repeats("jax.lax.associative_scan"),
+        "fori_loop": _repeats("jax.lax.fori_loop", "fori_loop"),
+        "map": _repeats("jax.lax.map", "map"),
+        "scan": _repeats("jax.lax.scan", "scan"),
+        "while_loop": _repeats("jax.lax.while_loop", "while_loop"),
+    },
+    "_src/custom_derivatives.py": {
+        "closure_convert": _repeats("jax.closure_convert"),
+        "custom_jvp": _repeats("jax.custom_jvp"),
+        "custom_vjp": _repeats("jax.custom_vjp"),
+    },
+    "_src/shard_map.py": {"_shard_map": _repeats("jax.shard_map")},
+    "_src/pmap.py": {"pmap": _repeats("jax.pmap")},
+}
+
+# Files that only pass a call on. Private functions of the files above do so too.
+_PLUMBING = frozenset(
+    "_src/" + file
+    for file in (
+        "api_util.py",
+        "core.py",
+        "interpreters/ad.py",
+        "interpreters/partial_eval.py",
+        "linear_util.py",
+        "profiler.py",
+        "traceback_util.py",
+        "util.py",
+    )
+)
+
+_ONCE_TRACES = (_ad.JVPTrace, _ad.LinearizeTrace, _partial_eval.DynamicJaxprTrace)
+
+
+@functools.lru_cache(maxsize=4096)
+def transform_of(code: types.CodeType) -> Transform | None:
+    """The transform that a function of JAX implements; None where it only passes a call on.
+
+    Functions that this file does not know count as transforms that repeat.
+    """
+    file = code.co_filename.removeprefix(JAX_FOLDER).replace(os.sep, "/")
+    outermost = code.co_qualname.partition(".")[0]
+    known = _TRANSFORMS.get(file)
+    if known is not None:
+        if outermost in known:
+            return known[outermost]
+        if outermost.startswith("_"):
+            return None
+    if file in _PLUMBING:
+        return None
+    return Transform(f"{outermost} of {file}", None, once=False)
+
+
+def is_once_inside(outer: Any) -> bool:
+    """Whether all traces inside that of the reference ``outer`` are of transforms that run once."""
+    trace = _trace_context.trace
+    while trace is not None and trace._weakref is not outer:
+        if type(trace) not in _ONCE_TRACES:
+            return False
+        trace = getattr(trace, "parent_trace", None)
+    return trace is not None
 
 
 def used_inputs(closed: Any, output: int | None = None) -> tuple[bool, ...]:

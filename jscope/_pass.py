@@ -19,6 +19,7 @@ from jscope import _jaxapi
 from jscope._fingerprint import freeze
 from jscope._frames import Calls, CallStacks, RawSites, is_rerun, sites
 from jscope._guard import TraceGuard
+from jscope._level import Level
 from jscope._params import Params, walk
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer, Shape, VariableSpec
@@ -29,6 +30,7 @@ from jscope.errors import (
     NestingError,
     NoPassError,
     Site,
+    TransformError,
     VariableNotFoundError,
 )
 
@@ -99,15 +101,26 @@ class ScopeNode:
 
 
 class Record:
-    """One variable of the pass, from its first request on."""
+    """One variable of the pass, from its first request on.
 
-    __slots__ = ("aval", "calls", "facts", "name", "raw_sites", "value")
+    ``sizes`` are the leading axes of ``aval`` that the levels around the request added.
+    """
+
+    __slots__ = ("aval", "calls", "facts", "name", "raw_sites", "sizes", "value")
 
     def __init__(
-        self, name: str, aval: Any, value: Any, raw_sites: RawSites, calls: Calls, facts: Facts
+        self,
+        name: str,
+        aval: Any,
+        sizes: Shape,
+        value: Any,
+        raw_sites: RawSites,
+        calls: Calls,
+        facts: Facts,
     ) -> None:
         self.name = name
         self.aval = aval
+        self.sizes = sizes
         self.value = value
         self.raw_sites = raw_sites
         self.calls = calls
@@ -132,6 +145,7 @@ class Record:
             constraint,
             partition,
             self.sites,
+            self.sizes,
         )
 
 
@@ -139,13 +153,19 @@ class Values(Protocol):
     """Where a pass takes the values of variables from."""
 
     keeps: bool
-    """Whether a value may be kept for later requests, which may come from another trace."""
+    """Whether there are values, which may be kept for later requests from other traces."""
+    has_state: bool
+    """Whether there may be variables that are not trainable."""
+    initializing: bool
+    """Whether variables are being made; then nothing is assigned."""
 
-    def make(self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any) -> Any:
+    def make(
+        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+    ) -> Any:
         """The value of a variable at its first request, or None where there is none."""
         ...
 
-    def read(self, record: Record) -> Any:
+    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
         """The value of a variable that was requested before."""
         ...
 
@@ -157,7 +177,11 @@ class Values(Protocol):
         """The names that could be found."""
         ...
 
-    def refuse(self, name: str, places: tuple[Site, ...]) -> Exception:
+    def state_names(self) -> list[str]:
+        """The names of the given variables that may be assigned."""
+        ...
+
+    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
         """The error for a name that has no value."""
         ...
 
@@ -166,25 +190,29 @@ class Blank:
     """Values of init and specs: placeholders of the right shape, made in the current trace."""
 
     keeps = False
+    initializing = True
 
-    def __init__(self) -> None:
+    def __init__(self, has_state: bool) -> None:
+        self.has_state = has_state
         # Weak, so that no inner trace is kept alive; a value that the user holds stays the same.
-        self._made: weakref.WeakValueDictionary[tuple[Any, str], Any] = (
+        self._made: weakref.WeakValueDictionary[tuple[Any, str, Shape], Any] = (
             weakref.WeakValueDictionary()
         )
         self.initializers: dict[str, Any] = {}
 
-    def make(self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any) -> Any:
+    def make(
+        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+    ) -> Any:
         if name not in self.initializers:
             self.initializers[name] = freeze(initializer)
-        key = (_jaxapi.trace_ref(_jaxapi.current_trace()), name)
+        return self.read(name, shape, dtype, trainable)
+
+    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+        key = (_jaxapi.trace_ref(_jaxapi.current_trace()), name, shape)
         value = self._made.get(key)
         if value is None:
             value = self._made[key] = jax.lax.empty(shape, dtype)
         return value
-
-    def read(self, record: Record) -> Any:
-        return self.make(record.name, record.aval.shape, record.aval.dtype, None)
 
     def find(self, name: str) -> Any:
         return None
@@ -192,20 +220,22 @@ class Blank:
     def names(self) -> list[str]:
         return []
 
-    def refuse(self, name: str, places: tuple[Site, ...]) -> Exception:
+    def state_names(self) -> list[str]:
+        return []
+
+    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
         raise AssertionError(name)  # every name can be made in init
 
 
-class Given:
-    """Values of apply: read from any nested mapping, never changed."""
+class _Tree:
+    """Reads a nested mapping of arrays by full names, and never changes it."""
 
-    keeps = True
-
-    def __init__(self, params: object) -> None:
-        if not isinstance(params, Mapping):
-            raise CheckError.not_a_mapping("params", params)
-        self._params = params
-        self._scopes: dict[str, Any] = {"": params._tree if isinstance(params, Params) else params}
+    def __init__(self, label: str, tree: object) -> None:
+        if not isinstance(tree, Mapping):
+            raise CheckError.not_a_mapping(label, tree)
+        self.label = label
+        self.tree = tree
+        self._scopes: dict[str, Any] = {"": tree._tree if isinstance(tree, Params) else tree}
         self._converted: dict[str, Any] = {}
 
     def _scope(self, prefix: str) -> Any:
@@ -237,47 +267,85 @@ class Given:
         found = self._converted.get(name)
         if found is None:
             if not isinstance(value, np.ndarray | np.generic | int | float | complex):
-                raise CheckError.not_an_array(name, value)
+                raise CheckError.not_an_array(name, value, self.label)
             with jax.ensure_compile_time_eval():  # an array of no trace, the same for every request
                 found = self._converted[name] = jax.numpy.asarray(value)
         return found
 
-    def make(self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any) -> Any:
-        return self.find(name)
-
-    def read(self, record: Record) -> Any:
-        return record.value
-
     def names(self) -> list[str]:
-        return ["/".join(path) for path, _ in walk(self._params)]
+        return ["/".join(path) for path, leaf in walk(self.tree) if not isinstance(leaf, Mapping)]
 
-    def refuse(self, name: str, places: tuple[Site, ...]) -> Exception:
+    def clash(self, name: str, places: tuple[Site, ...]) -> NameClashError | None:
+        """The error for a name that is a scope here, or has an array on its path."""
         prefix, _, last = name.rpartition("/")
         scope = self._scope(prefix)
         if isinstance(scope, Mapping) and isinstance(scope.get(last), Mapping):
-            return NameClashError.in_params(name, is_scope=True, sites=places)
+            return NameClashError.in_tree(name, self.label, is_scope=True, sites=places)
         while prefix:
             above, _, last = prefix.rpartition("/")
             scope = self._scope(above)
             held = scope.get(last) if isinstance(scope, Mapping) else None
             if held is not None and not isinstance(held, Mapping):
-                return NameClashError.in_params(name, is_scope=False, sites=places)
+                return NameClashError.in_tree(name, self.label, is_scope=False, sites=places)
             prefix = above
-        known = self.names()
-        return VariableNotFoundError.in_params(
-            name, known=known, sites=places, hint=_nesting_hint(name, known)
-        )
+        return None
 
 
-def _nesting_hint(name: str, known: list[str]) -> str | None:
+class Given:
+    """Values of apply: read from any nested mappings, never changed."""
+
+    keeps = True
+    initializing = False
+
+    def __init__(self, params: object, state: object = None, *, has_state: bool = False) -> None:
+        self.has_state = has_state
+        self._params = _Tree("params", params)
+        self._state = _Tree("state", state if has_state else {})
+
+    def find(self, name: str) -> Any:
+        value = self._params.find(name)
+        return value if value is not None or not self.has_state else self._state.find(name)
+
+    def make(
+        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+    ) -> Any:
+        return (self._params if trainable else self._state).find(name)
+
+    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+        return (self._params if trainable else self._state).find(name)
+
+    def names(self) -> list[str]:
+        return self._params.names() + self._state.names()
+
+    def state_names(self) -> list[str]:
+        return self._state.names()
+
+    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
+        tree, other = self._params, self._state
+        if not trainable:
+            tree, other = other, tree
+        clash = tree.clash(name, places)
+        if clash is not None:
+            return clash
+        known = tree.names()
+        hint = _nesting_hint(name, tree.label, known)
+        if other.find(name) is not None:
+            hint = (
+                f"it is in the {other.label}: ask for it with trainable={not trainable}, "
+                "as init did."
+            )
+        return VariableNotFoundError.in_tree(name, tree.label, known=known, sites=places, hint=hint)
+
+
+def _nesting_hint(name: str, label: str, known: list[str]) -> str | None:
     for other in known:
         if other.endswith("/" + name):
             level = other.removesuffix("/" + name)
             path = "".join(f"[{component!r}]" for component in level.split("/"))
-            return f"there is a level too many: give params{path}."
+            return f"there is a level too many: give {label}{path}."
         if name.endswith("/" + other):
             level = name.removesuffix("/" + other)
-            return f"a level is missing: give params in which {level!r} holds what was given."
+            return f"a level is missing: give {label} in which {level!r} holds what was given."
     return None
 
 
@@ -289,6 +357,8 @@ class Pass:
         "entries",
         "frozen",
         "guard",
+        "level",
+        "lifted",
         "prefix",
         "records",
         "root",
@@ -301,8 +371,10 @@ class Pass:
         "values",
     )
 
-    def __init__(self, values: Values, root: Any) -> None:
+    def __init__(self, values: Values, root: Any, key: jax.Array | None) -> None:
         self.values = values
+        self.level = Level(None, key=key, planning=not values.keeps)
+        self.lifted: dict[str, None] = {}  # names assigned in functions of functionalize
         self.records: dict[str, Record] = {}
         self.scope_names: dict[str, Any] = {"": None}  # scope -> a variable below it
         self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
@@ -310,7 +382,7 @@ class Pass:
         self.root = ScopeNode()
         self.root.open = 1
         self.guard = TraceGuard()
-        self.stacks = CallStacks(run.__code__)
+        self.stacks = CallStacks(run.__code__, enter.__code__)
         self.scope = root
         self.prefix = ""
         self.settings: Settings = root._settings
@@ -324,6 +396,63 @@ class Pass:
             dropped = self.records.pop(name)
             for scope in [s for s, record in self.scope_names.items() if record is dropped]:
                 del self.scope_names[scope]
+
+    def read(self, record: Record) -> Any:
+        """The value of a variable as the open level sees it."""
+        trainable = record.facts[0]
+        if trainable and not record.sizes:
+            if record.value is not None:
+                return record.value
+            return self.values.read(record.name, record.aval.shape, record.aval.dtype, True)
+        if not self.values.keeps:
+            shared = min(len(record.sizes), len(self.level.sizes))
+            shape = record.aval.shape[shared:]
+            return self.values.read(record.name, shape, record.aval.dtype, trainable)
+        found, layers = self.look(record.name, record.sizes, trainable)
+        return jax.lax.empty(found.shape[layers:], found.dtype) if layers else found
+
+    def look(self, name: str, sizes: Shape, trainable: bool) -> tuple[Any, int]:
+        """What an apply has for a variable, and how many leading axes to leave out of it.
+
+        Such axes are there on levels that plan: they see a layer, but have no values yet.
+
+        Args:
+          name: Full name.
+          sizes: The leading axes that levels added to the variable.
+          trainable: Whether it is in params.
+        """
+        level: Level | None = self.level
+        layers = 0
+        while level is not None:
+            if name in level.values:
+                return level.values[name], layers
+            if level.is_layer and len(sizes) >= len(level.sizes):
+                if not level.planning:
+                    raise TransformError.unplanned(name)
+                level.used[name] = None
+                layers += 1
+            level = level.parent
+        return self.values.read(name, (), np.dtype(np.void), trainable), layers
+
+    def is_visible(self, name: str) -> bool:
+        """Whether the open level has a value for a name: not for variables of other stacks."""
+        record = self.records.get(name)
+        level: Level | None = self.level
+        if record is None or not record.sizes or not self.level.sizes:
+            return True
+        while level is not None:
+            if name in level.values:
+                return True
+            level = level.parent
+        return False
+
+    def write(self, name: str, value: Any) -> None:
+        """Assigns to a variable on the open level; while planning, only notes it."""
+        if self.values.initializing:
+            return
+        self.level.assigned[name] = None
+        if not self.level.planning:
+            self.level.values[name] = value
 
     def specs(self) -> tuple[VariableSpec, ...]:
         """What the pass made, in order."""
@@ -390,7 +519,7 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
     trace = _jaxapi.current_trace()
-    running.trace = _jaxapi.trace_ref(trace)
+    running.trace = running.level.trace = _jaxapi.trace_ref(trace)
     eager = _jaxapi.is_eager(trace)
     del trace
     running.guard.enter()
@@ -407,3 +536,21 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if eager and running.guard.dirty:
         _warn_eager()
     return out
+
+
+def enter(
+    running: Pass, level: Level, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+) -> Any:
+    """Runs ``fn`` on ``level``, a part of the running pass; afterwards all is as before."""
+    outer, depth = running.level, len(running.entries)
+    level.trace = _jaxapi.current_ref()
+    running.level = level
+    try:
+        out = fn(*args, **kwargs)
+        if len(running.entries) > depth:
+            raise NestingError.left_open(running.prefix)
+        return out
+    finally:
+        while len(running.entries) > depth:
+            running.entries[-1].close(running)
+        running.level = outer

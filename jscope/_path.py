@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +44,23 @@ def words(name: str) -> np.ndarray:
     length in bytes (4 bytes, little endian): ``a/bc`` and ``ab/c`` differ. Initial values depend
     on it, so it is a file format: a change is a breaking change.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for component in name.split("/"):
-        text = component.encode()
-        digest.update(len(text).to_bytes(4, "little") + text)
+    return _words(hashlib.blake2b(_encode(name), digest_size=8))
+
+
+def draw_words(scope: str, number: int) -> np.ndarray:
+    """Two 32-bit words that stand for the draw ``number`` of a scope.
+
+    As ``words``, of the scope's components and then the number (4 bytes, little endian), with the
+    personalization ``draw``: a draw never has the words of a variable. Also a file format.
+    """
+    text = _encode(scope) + number.to_bytes(4, "little")
+    return _words(hashlib.blake2b(text, digest_size=8, person=b"draw"))
+
+
+def _encode(name: str) -> bytes:
+    texts = [component.encode() for component in name.split("/")]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+
+
+def _words(digest: Any) -> np.ndarray:
     return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)

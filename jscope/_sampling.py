@@ -70,13 +70,29 @@ def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
 
 
 def _compile(
-    initializer: Initializer, shape: Shape, dtype: np.dtype[Any], impl: Any
+    initializer: Initializer, shape: Shape, stack: Shape, dtype: np.dtype[Any], impl: Any
 ) -> Callable[[jax.Array, np.ndarray], jax.Array]:
     # Takes the words of the key, because a call with a typed key takes JAX's slow path.
     def sample(key_data: jax.Array, words: jax.Array) -> jax.Array:
         key = jax.random.wrap_key_data(key_data, impl=impl)
         key = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
-        return _checked(initializer(key, shape, dtype), shape, dtype)
+
+        def one(key: jax.Array) -> jax.Array:
+            return _checked(initializer(key, shape, dtype), shape, dtype)
+
+        if not stack:
+            return one(key)
+
+        def layer(numbers: jax.Array) -> jax.Array:
+            own = key
+            for axis in reversed(range(len(stack))):  # the innermost stack first
+                own = jax.random.fold_in(own, numbers[axis])
+            return one(own)
+
+        numbers = jnp.indices(stack).reshape(len(stack), -1).T
+        # A loop, which gives the same bits as without a stack.
+        values: jax.Array = jax.lax.map(layer, numbers)
+        return values.reshape(stack + shape)
 
     return jax.jit(sample)
 
@@ -101,9 +117,12 @@ class Sampler:
 
     def __call__(self, spec: VariableSpec, initializer: Any) -> jax.Array:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
+        stack, shape = spec.stack, spec.shape[len(spec.stack) :]
         if not callable(initializer):
-            return jnp.array(initializer, spec.dtype)  # a copy: nobody may write into it later
-        sampler = self._find(initializer, spec.shape, spec.dtype)
+            # A copy: nobody may write into it later.
+            value = jnp.array(initializer, spec.dtype)
+            return jnp.broadcast_to(value, spec.shape) if stack else value
+        sampler = self._find(initializer, shape, stack, spec.dtype)
         words = _path.words(spec.name)
         try:
             if not self._has_key:
@@ -112,7 +131,7 @@ class Sampler:
         except _WrongResultError as wrong:
             name = getattr(initializer, "__qualname__", type(initializer).__name__)
             raise InitializerError.wrong_result(
-                spec.name, name, (spec.shape, spec.dtype), str(wrong), spec.sites
+                spec.name, name, (shape, spec.dtype), str(wrong), spec.sites
             ) from None
         except jax.errors.UnexpectedTracerError:
             raise InitializerError.holds_tracer(spec.name, spec.sites) from None
@@ -121,26 +140,26 @@ class Sampler:
             raise
 
     def _find(
-        self, initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
+        self, initializer: Initializer, shape: Shape, stack: Shape, dtype: np.dtype[Any]
     ) -> Callable[..., jax.Array]:
-        own = id(initializer), shape, dtype
+        own = id(initializer), shape, stack, dtype
         found = self._own.get(own)
         if found is None:
-            sampler = self._find_shared(initializer, shape, dtype)
+            sampler = self._find_shared(initializer, shape, stack, dtype)
             found = self._own[own] = initializer, sampler  # held, so that its address stays its own
         return found[1]
 
     def _find_shared(
-        self, initializer: Initializer, shape: Shape, dtype: np.dtype[Any]
+        self, initializer: Initializer, shape: Shape, stack: Shape, dtype: np.dtype[Any]
     ) -> Callable[..., jax.Array]:
         try:
-            key = fingerprint(initializer), shape, dtype, str(self._impl)
+            key = fingerprint(initializer), shape, stack, dtype, str(self._impl)
         except NotComparableError:
-            return _compile(initializer, shape, dtype, self._impl)
+            return _compile(initializer, shape, stack, dtype, self._impl)
         with _lock:
             sampler = _samplers.get(key)
             if sampler is None:
-                sampler = _samplers[key] = _compile(initializer, shape, dtype, self._impl)
+                sampler = _samplers[key] = _compile(initializer, shape, stack, dtype, self._impl)
                 if len(_samplers) > _CACHED_SAMPLERS:
                     _samplers.popitem(last=False)
             else:

@@ -45,6 +45,7 @@ class VariableSpec:
       constraint: Function of the value, or None.
       partition: The partitioner, as given.
       sites: Where it was made, innermost user frame first; at most five.
+      stack: Leading axes of the shape that ``layer_stack`` or ``vmap(variables="split")`` added.
 
     Example:
       >>> import jscope as js
@@ -63,6 +64,7 @@ class VariableSpec:
     constraint: Constraint | None = None
     partition: Partitioner = None
     sites: tuple[Site, ...] = ()
+    stack: Shape = ()
 
     def __repr__(self) -> str:
         extra = "" if self.trainable else ", trainable=False"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass
-from jscope._params import Params, grow, is_array, wrap
+from jscope._params import Params, grow, is_array, walk, wrap
 from jscope._pass import Blank, Given, Pass
 from jscope._rng import Rng, as_key
 from jscope._sampling import Sampler
@@ -20,10 +20,40 @@ from jscope.errors import ArgumentError, InitializerError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 A = ParamSpec("A")
 
 
-class Transformed(Generic[A, P, R]):
+class _Network(Generic[A, P, R, V]):
+    __slots__ = ("_maker", "apply", "init", "specs")
+
+    init: Callable[Concatenate[Rng, P], V]
+    apply: Callable[A, R]
+    specs: Callable[P, Specs]
+
+    def __init__(
+        self,
+        init: Callable[Concatenate[Rng, P], V],
+        apply: Callable[A, R],
+        specs: Callable[P, Specs],
+        maker: tuple[Callable[..., Any], tuple[Any, ...]],
+    ) -> None:
+        self.init = init
+        self.apply = apply
+        self.specs = specs
+        self._maker = maker
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.init, self.apply))
+
+    def __reduce__(self) -> Any:
+        return self._maker
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._maker[1][0]!r})"
+
+
+class Transformed(_Network[A, P, R, Params]):
     """The pure functions of one function that makes variables.
 
     Unpacks as the pair ``init, apply``. Pickles when its function does.
@@ -43,32 +73,35 @@ class Transformed(Generic[A, P, R]):
       (2,)
     """
 
-    __slots__ = ("_maker", "apply", "init", "specs")
+    __slots__ = ()
 
-    init: Callable[Concatenate[Rng, P], Params]
-    apply: Callable[A, R]
-    specs: Callable[P, Specs]
 
-    def __init__(
-        self,
-        init: Callable[Concatenate[Rng, P], Params],
-        apply: Callable[A, R],
-        specs: Callable[P, Specs],
-        maker: tuple[Callable[..., Any], tuple[Any, ...]],
-    ) -> None:
-        self.init = init
-        self.apply = apply
-        self.specs = specs
-        self._maker = maker
+class TransformedWithState(_Network[A, P, R, tuple[Params, Params]]):
+    """The pure functions of one function that makes variables and keeps state.
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.init, self.apply))
+    Unpacks as the pair ``init, apply``. Pickles when its function does.
 
-    def __reduce__(self) -> Any:
-        return self._maker
+    Attributes:
+      init: ``init(rng, *args, **kwargs) -> (params, state)``, the initial values of the trainable
+        and of the other variables. Takes arguments as ``Transformed.init`` does.
+      apply: ``apply(params, state, rng, *args, **kwargs) -> (out, new_state)``.
+      specs: ``specs(*args, **kwargs) -> Specs``, the variables without values.
 
-    def __repr__(self) -> str:
-        return f"Transformed({self._maker[1][0]!r})"
+    Example:
+      >>> import jscope as js
+      >>> def count():
+      ...     js.get_variable("calls", initializer=0, trainable=False)
+      ...     return js.assign_add("calls", 1)
+      >>> net = js.transform_with_state(count)
+      >>> params, state = net.init(0)
+      >>> out, state = net.apply(params, state, None)
+      >>> print(out)
+      1
+      >>> state
+      Params({'calls': int32[]})
+    """
+
+    __slots__ = ()
 
 
 def transform(
@@ -106,39 +139,114 @@ def transform(
       >>> jax.jit(apply)(params, None, jnp.ones([2, 3])).shape
       (2, 4)
     """
-    if not callable(fn):
-        raise ArgumentError.make("argument of transform", fn, "a function")
+    _check_function("transform", fn)
 
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> Params:
-        key = as_key(rng)
-        return _initialize(fn, key, args, kwargs)
+        return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
 
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        as_key(rng)
-        out: R = _pass.run(Pass(Given(params), _root()), fn, args, kwargs)
+        out: R = _pass.run(Pass(Given(params), _root(), as_key(rng)), fn, args, kwargs)
         return out
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        return Specs(_abstract(fn, args, kwargs)[0])
+        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
 
-    for function in (init, apply, specs):
+    _name_after(fn, init, apply, specs)
+    return Transformed(init, apply, specs, (transform, (fn,)))
+
+
+def transform_with_state(
+    fn: Callable[P, R],
+) -> TransformedWithState[
+    Concatenate[Mapping[str, Any], Mapping[str, Any], Rng, P], P, tuple[R, Params]
+]:
+    """Makes pure functions of ``fn``, which may also make variables that are not trainable.
+
+    As ``transform``; variables with ``trainable=False`` live in a second tree, ``state``, which
+    ``fn`` changes by ``jscope.assign``. ``init`` returns initial values: what is assigned while
+    initializing is checked, and dropped.
+
+    Args:
+      fn: A function of arrays and other values that calls ``get_variable``.
+
+    Returns:
+      A TransformedWithState: ``init(rng, ...) -> (params, state)``,
+      ``apply(params, state, rng, ...) -> (out, new_state)`` and ``specs(...)``. ``new_state`` has
+      the names, shapes and dtypes of ``state``, and the same arrays where nothing was assigned.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) ``fn`` is not callable.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def centered(x):
+      ...     zeros = jax.nn.initializers.zeros
+      ...     mean = js.get_variable("mean", [3], initializer=zeros, trainable=False)
+      ...     js.assign_moving_average("mean", x.mean(0), decay=0.5)
+      ...     return x - mean
+      >>> net = js.transform_with_state(centered)
+      >>> params, state = net.init(0, jnp.ones([2, 3]))
+      >>> out, state = net.apply(params, state, None, jnp.ones([2, 3]))
+      >>> state["mean"].tolist()
+      [0.5, 0.5, 0.5]
+    """
+    _check_function("transform_with_state", fn)
+
+    def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Params, Params]:
+        return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
+
+    def apply(
+        params: Mapping[str, Any],
+        state: Mapping[str, Any],
+        rng: Rng,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> tuple[R, Params]:
+        running = Pass(Given(params, state, has_state=True), _root(), as_key(rng))
+        out: R = _pass.run(running, fn, args, kwargs)
+        return out, _new_state(state, running.level.values)
+
+    def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
+        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
+
+    _name_after(fn, init, apply, specs)
+    return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
+
+
+def _check_function(transformer: str, fn: object) -> None:
+    if not callable(fn):
+        raise ArgumentError.make(f"argument of {transformer}", fn, "a function")
+
+
+def _name_after(fn: Callable[..., Any], *functions: Callable[..., Any]) -> None:
+    for function in functions:
         function.__doc__ = (
             f"{function.__name__} of {getattr(fn, '__qualname__', fn)}, see transform."
         )
-    return Transformed(init, apply, specs, (transform, (fn,)))
+
+
+def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
+    given = state if isinstance(state, Params) else Params(state)
+    if not assigned:
+        return given
+    return wrap(grow((path, assigned.get("/".join(path), leaf)) for path, leaf in walk(given)))
 
 
 def without_apply_rng(net: Any) -> Any:
     """The same network, whose ``apply`` takes no ``rng``: ``apply(params, *args, **kwargs)``.
 
     Args:
-      net: Of ``transform``.
+      net: Of ``transform`` or ``transform_with_state``; the latter's ``apply`` becomes
+        ``apply(params, state, *args, **kwargs)``.
 
     Returns:
-      A Transformed with the same ``init`` and ``specs``.
+      The same kind of network with the same ``init`` and ``specs``.
 
     Raises:
-      ArgumentError: (ValueError, TypeError) ``net`` is not what ``transform`` returns.
+      ArgumentError: (ValueError, TypeError) ``net`` is not what these return.
 
     Example:
       >>> import jscope as js
@@ -146,14 +254,23 @@ def without_apply_rng(net: Any) -> Any:
       >>> net.apply(net.init(0)).shape
       (2,)
     """
-    if not isinstance(net, Transformed):
+    if not isinstance(net, _Network):
         raise ArgumentError.make("argument of without_apply_rng", net, "what transform returns")
     inner = net.apply
+    maker = without_apply_rng, (net,)
+    if isinstance(net, TransformedWithState):
+
+        def apply_with_state(
+            params: Mapping[str, Any], state: Mapping[str, Any], /, *args: Any, **kwargs: Any
+        ) -> Any:
+            return inner(params, state, None, *args, **kwargs)
+
+        return TransformedWithState(net.init, apply_with_state, net.specs, maker)
 
     def apply(params: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
         return inner(params, None, *args, **kwargs)
 
-    return Transformed(net.init, apply, net.specs, (without_apply_rng, (net,)))
+    return Transformed(net.init, apply, net.specs, maker)
 
 
 def _root() -> VariableScope:
@@ -174,58 +291,87 @@ def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Sequence[Any]],
     return [leaves[place] for place in places], merge
 
 
-def _abstract(
-    fn: Callable[..., Any], args: Any, kwargs: Any
-) -> tuple[tuple[VariableSpec, ...], dict[str, Any]]:
-    """Runs ``fn`` once without computing anything.
+def _any_key() -> jax.Array:
+    return jax.random.key(0)
 
-    Returns what it makes, in order, and the initializers as they were when it did.
-    """
+
+class _Abstract(NamedTuple):
+    """What a run without values found out."""
+
+    specs: tuple[VariableSpec, ...]
+    initializers: dict[str, Any]
+    """Name -> its initializer as it was at the request; none for those computed in the function."""
+
+
+def _abstract(
+    fn: Callable[..., Any],
+    key: Callable[[], jax.Array | None],
+    args: Any,
+    kwargs: Any,
+    *,
+    has_state: bool,
+) -> _Abstract:
+    """Runs ``fn`` once without computing anything."""
     arrays, merge = _split(args, kwargs)
-    found: list[tuple[tuple[VariableSpec, ...], dict[str, Any]]] = []
+    found: list[_Abstract] = []
 
     def trace(arrays: Any) -> None:
-        values = Blank()
-        running = Pass(values, _root())
+        values = Blank(has_state)
+        running = Pass(values, _root(), key())
         args, kwargs = merge(arrays)
         _pass.run(running, fn, args, kwargs)
         specs = running.specs()
         concrete = {spec.name for spec in specs if spec.initializer is not None}
         initializers = {name: f for name, f in values.initializers.items() if name in concrete}
-        found.append((specs, initializers))
+        found.append(_Abstract(specs, initializers))
 
     jax.eval_shape(trace, arrays)
     return found[-1]
 
 
-def _initialize(fn: Callable[..., Any], key: jax.Array | None, args: Any, kwargs: Any) -> Params:
-    specs, initializers = _abstract(fn, args, kwargs)
+def _initialize(
+    fn: Callable[..., Any], key: jax.Array | None, args: Any, kwargs: Any, *, has_state: bool
+) -> tuple[Params, Params]:
+    """Initial values: those of the trainable variables, and the others."""
+    specs, initializers = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
     with _pass.no_pass():
         sample = Sampler(key)
         values = {s.name: sample(s, initializers[s.name]) for s in specs if s.name in initializers}
     if len(values) < len(specs):
-        values |= _computed(fn, specs, values, args, kwargs)
-    return wrap(grow((tuple(spec.name.split("/")), values[spec.name]) for spec in specs))
+        values |= _computed(fn, specs, values, key, args, kwargs)
+    params, state = (
+        wrap(grow((tuple(s.name.split("/")), values[s.name]) for s in specs if s.trainable is kind))
+        for kind in (True, False)
+    )
+    return params, state
 
 
 class _Replay(Given):
     """Values of the second run of init: sampled ones are given, computed ones are kept."""
 
-    def __init__(self, params: Any) -> None:
-        super().__init__(params)
+    initializing = True
+
+    def __init__(self, given: Params) -> None:
+        super().__init__(given, {}, has_state=True)
         self.computed: dict[str, jax.Array] = {}
 
-    def make(self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any) -> Any:
+    def make(
+        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+    ) -> Any:
         value = self.find(name)
         if value is None and isinstance(initializer, jax.Array):
             value = self.computed[name] = jnp.asarray(initializer, dtype)
         return value
+
+    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+        return self.computed.get(name, self.find(name))
 
 
 def _computed(
     fn: Callable[..., Any],
     specs: Sequence[VariableSpec],
     sampled: dict[str, jax.Array],
+    key: jax.Array | None,
     args: Any,
     kwargs: Any,
 ) -> dict[str, jax.Array]:
@@ -241,7 +387,7 @@ def _computed(
     def trace(arrays: Any, given: Params) -> list[jax.Array]:
         values = _Replay(given)
         args, kwargs = merge(arrays)
-        _pass.run(Pass(values, _root()), fn, args, kwargs)
+        _pass.run(Pass(values, _root(), key), fn, args, kwargs)
         missing = [spec.name for spec in wanted if spec.name not in values.computed]
         if missing:
             raise InitializerError.unstable(missing[0])

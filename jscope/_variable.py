@@ -88,7 +88,8 @@ def get_variable(
         floats (of any rank, as in TF1), zeros for integers and bools.
       regularizer: Function of the value, kept in the spec. Else the scope's; ``no_regularizer``
         switches it off.
-      trainable: Whether it lives in params. Others need ``transform_with_state``.
+      trainable: Whether it lives in params; if not, in the state of ``transform_with_state``, where
+        ``jscope.assign`` can change it. The first request decides, as in TF1.
       collections: Names of collections, kept in the spec.
       constraint: Function of the value, kept in the spec. Else the scope's.
       partitioner: How the variable is laid out, kept in the spec. Else the scope's.
@@ -106,7 +107,8 @@ def get_variable(
         missing from the params given to apply.
       VariableMismatchError: (ValueError) found with another shape or dtype.
       InitializerError: (ValueError) no shape, no default initializer, or one that does not agree.
-      StateError: (ValueError) ``trainable=False`` under ``jscope.transform``.
+      StateError: (ValueError) ``trainable=False`` under ``jscope.transform``, or of a variable that
+        was made trainable.
       ArgumentError: (ValueError, TypeError) another argument cannot be used.
 
     Example:
@@ -132,7 +134,7 @@ def get_variable(
     if getter is None:
         getter = running.settings.custom_getter
         if getter is None:
-            value: jax.Array = _request(
+            value: jax.Array = request(
                 running,
                 full,
                 shape,
@@ -204,7 +206,7 @@ def _through(
             check_reuse(reuse)
         if asked is None and dtype is not None and dtype_or_none(dtype) == resolved:
             dtype = None  # the default, passed on: nobody asked for it
-        return _request(
+        return request(
             inner,
             name,
             shape,
@@ -233,7 +235,7 @@ def _through(
     )
 
 
-def _request(
+def request(
     running: Pass,
     full: str,
     shape: Any,
@@ -242,9 +244,9 @@ def _request(
     regularizer: Any,
     reuse: Reuse,
     trainable: Any,
-    collections: Any,
-    partitioner: Any,
-    constraint: Any,
+    collections: Any = None,
+    partitioner: Any = None,
+    constraint: Any = None,
 ) -> Any:
     """One request of a full name, with the scope's defaults for what is None."""
     settings = running.settings
@@ -274,14 +276,16 @@ def _request(
                 first=record.sites,
                 again=sites(raw_sites),
             )
-        if trainable is not True:
-            _trainable(running, full, trainable)
-        found = running.values.read(record)
+        if trainable is not True and not _trainable(running, full, trainable):
+            _check_state(running, record)
+        if record.sizes or running.level.sizes:
+            _check_sizes(running, record)
+        found = running.read(record)
         _check_found(running, full, found, wanted, asked, constant)
         return found
 
     if action is Action.REFUSE_MISSING or running.frozen:
-        found = running.values.find(full)
+        found = _find(running, full, wanted)
         if found is None:
             raise VariableNotFoundError.under_reuse(
                 full,
@@ -319,9 +323,13 @@ def _request(
     if partitioner is None:
         partitioner = settings.partitioner
 
-    value = running.values.make(full, wanted, resolved, initializer)
+    layers = running.level.sizes
+    if running.values.keeps and (layers or running.level.values):
+        value = _first(running, full, wanted, trainable)
+    else:
+        value = running.values.make(full, wanted, resolved, initializer, trainable)
     if value is None:
-        raise running.values.refuse(full, sites(raw_sites))
+        raise running.values.refuse(full, sites(raw_sites), trainable)
     aval = value.aval
     if aval.shape != wanted or (asked is not None and aval.dtype != asked):
         _check_found(running, full, value, wanted, asked, constant)
@@ -329,8 +337,9 @@ def _request(
         raise TransformError.leaked_param(full, sites(raw_sites))
     running.records[full] = made = Record(
         full,
-        aval,
-        value if running.values.keeps else None,
+        aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
+        layers,
+        value if running.values.keeps and trainable and not layers else None,
         raw_sites,
         calls,
         (trainable, collections or (), initializer, regularizer, constraint, partitioner),
@@ -339,6 +348,51 @@ def _request(
         running.scope_names[prefix] = made
         prefix = prefix.rpartition("/")[0]
     return value
+
+
+def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
+    """The value given for a variable that is first requested on a level of its own."""
+    value, layers = running.look(full, running.level.sizes, trainable)
+    if not layers or value is None:
+        return value
+    sizes = running.level.sizes[-layers:]
+    if value.shape[:layers] != sizes:
+        raise _mismatch(running, full, "shape", sizes + wanted, value.shape, value)
+    return jax.lax.empty(value.shape[layers:], value.dtype)
+
+
+def _find(running: Pass, full: str, wanted: Any) -> Any:
+    """The value of a name that was given but not requested yet, or None."""
+    found = running.values.find(full)
+    sizes = running.level.sizes
+    if found is None or not running.values.keeps:
+        return found
+    # Whether it is stacked was not recorded: it is, unless the shape asked for says otherwise.
+    if wanted is not None and len(wanted) == len(found.shape):
+        sizes = ()
+    trainable = running.values.make(full, (), found.dtype, None, True) is not None
+    value, layers = running.look(full, sizes, trainable)
+    if not layers:
+        return value
+    if value.shape[:layers] != sizes[-layers:]:
+        asked = sizes[-layers:] + (wanted or value.shape[layers:])
+        raise _mismatch(running, full, "shape", asked, value.shape, value)
+    return jax.lax.empty(value.shape[layers:], value.dtype)
+
+
+def _check_sizes(running: Pass, record: Record) -> None:
+    """Raises unless this level has as many layers as the one that made the variable."""
+    sizes = running.level.sizes[: len(record.sizes)]
+    if record.sizes[: len(sizes)] != sizes:
+        shape = record.aval.shape[len(sizes) :]
+        raise _mismatch(
+            running, record.name, "shape", sizes + shape, record.aval.shape, record.aval
+        )
+
+
+def _check_state(running: Pass, record: Record) -> None:
+    if record.facts[0]:
+        raise StateError.conflict(record.name, first=record.sites, again=_here(running))
 
 
 def _here(running: Pass) -> tuple[Site, ...]:
@@ -473,6 +527,7 @@ def _mismatch(
         aval=(value.shape, value.dtype),
         first=record.sites if record else (),
         again=_here(running),
+        tree="state" if full in running.values.state_names() else "params",
     )
 
 
@@ -488,7 +543,9 @@ def _trainable(running: Pass, full: str, trainable: Any) -> bool:
         return True
     if trainable is not False:
         raise ArgumentError.make("trainable", trainable, "True, False or None")
-    raise StateError.no_state(full, _here(running))
+    if not running.values.has_state:
+        raise StateError.no_state(full, _here(running))
+    return False
 
 
 def _collections(collections: Any) -> tuple[str, ...]:

@@ -13,7 +13,8 @@
     ├── InitializerError (ValueError)         no initial value of that shape and dtype
     │   └── InitializerTypeError (TypeError)  not a shape, a dtype or an initializer
     ├── ArgumentError (ValueError, TypeError) any other argument that cannot be used
-    ├── StateError (ValueError)               non-trainable variables where there is no state
+    ├── StateError (ValueError)               state where there is none, or of the wrong variable
+    │   └── AssignmentError (also a VariableMismatchError)  a value of another shape or dtype
     ├── RngError (ValueError)                 no key, or not a key
     ├── TransformError (ValueError)           a value or a call on the wrong side of a JAX transform
     ├── EmptySelectionError (ValueError)      a pattern that selects nothing
@@ -33,6 +34,7 @@ from typing import Any, NamedTuple, Self
 
 __all__ = [
     "ArgumentError",
+    "AssignmentError",
     "CheckError",
     "EagerRecompileWarning",
     "EmptySelectionError",
@@ -105,6 +107,10 @@ def _near(name: str, names: Iterable[str]) -> list[str]:
 
 def _quote(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def _check_call(tree: str) -> str:
+    return f"jscope.check({tree}, specs{'' if tree == 'params' else '.state()'})"
 
 
 def _revive(cls: type[JscopeError], message: str, facts: dict[str, Any]) -> JscopeError:
@@ -267,18 +273,40 @@ class VariableNotFoundError(JscopeError, ValueError):
         )
 
     @classmethod
-    def in_params(
-        cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...], hint: str | None
+    def in_tree(
+        cls,
+        name: str,
+        tree: str,
+        *,
+        known: Iterable[str],
+        sites: tuple[Site, ...],
+        hint: str | None,
     ) -> Self:
         near = tuple(_near(name, known))
         return cls._report(
-            f"Variable {name} does not exist in the params given to apply.",
+            f"Variable {name} does not exist in the {tree} given to apply.",
             {
                 "asked": f"at {where(sites)}",
                 "near": _quote(near),
                 "fix": hint
-                or "give params of this function's init; jscope.check(params, specs) lists every "
-                "difference at once.",
+                or f"give {tree} of this function's init; {_check_call(tree)} lists "
+                "every difference at once.",
+            },
+            name=name,
+            near=near,
+            sites=sites,
+        )
+
+    @classmethod
+    def to_assign(cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...]) -> Self:
+        near = tuple(_near(name, known))
+        return cls._report(
+            f"Variable {name} does not exist, so it cannot be assigned.",
+            {
+                "asked": f"at {where(sites)}",
+                "near": _quote(near),
+                "fix": "make it first, get_variable(name, ..., trainable=False), or correct the "
+                "name; it is relative to the open scope.",
             },
             name=name,
             near=near,
@@ -311,13 +339,14 @@ class VariableMismatchError(JscopeError, ValueError):
         aval: tuple[Any, Any],
         first: tuple[Site, ...],
         again: tuple[Site, ...],
+        tree: str = "params",
     ) -> Self:
         show = _dims if what == "shape" else str
-        origin = f"at {where(first)}" if first else "in the params given to apply"
+        origin = f"at {where(first)}" if first else f"in the {tree} given to apply"
         fix = (
             f"ask for {what} {show(found)}, or open another scope."
             if first
-            else f"give params whose {what} is {show(asked)}, or ask for {show(found)}."
+            else f"give {tree} whose {what} is {show(asked)}, or ask for {show(found)}."
         )
         return cls._report(
             f"Trying to share variable {name}, but specified {what} {show(asked)} and found "
@@ -359,14 +388,14 @@ class NameClashError(JscopeError, ValueError):
         )
 
     @classmethod
-    def in_params(cls, name: str, *, is_scope: bool, sites: tuple[Site, ...]) -> Self:
+    def in_tree(cls, name: str, tree: str, *, is_scope: bool, sites: tuple[Site, ...]) -> Self:
         held = "it is a scope (a mapping)" if is_scope else "a scope on its path is an array"
         return cls._report(
-            f"Variable {name} cannot be read: in the params given to apply {held}.",
+            f"Variable {name} cannot be read: in the {tree} given to apply {held}.",
             {
                 "asked": f"at {where(sites)}",
-                "fix": "give params of this function's init, with neither a level more nor a level "
-                "less; jscope.check(params, specs) lists every difference at once.",
+                "fix": f"give {tree} of this function's init, with neither a level more nor a "
+                f"level less; {_check_call(tree)} lists every difference at once.",
             },
             name=name,
             other=name,
@@ -680,7 +709,10 @@ class ArgumentError(JscopeError, ValueError, TypeError):
 
 
 class StateError(JscopeError, ValueError):
-    """Non-trainable variables where there is no state. Facts: ``name``, ``sites``."""
+    """State where there is none, or of a variable that has none. Facts: ``name``, ``sites``."""
+
+    name: str
+    sites: tuple[Site, ...]
 
     @classmethod
     def no_state(cls, name: str, sites: tuple[Site, ...]) -> Self:
@@ -693,6 +725,94 @@ class StateError(JscopeError, ValueError):
             },
             name=name,
             sites=sites,
+        )
+
+    @classmethod
+    def nothing_to_assign(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} cannot be assigned: jscope.transform keeps no state.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "use jscope.transform_with_state, and make the variable with "
+                "trainable=False.",
+            },
+            name=name,
+            sites=sites,
+        )
+
+    @classmethod
+    def trainable(cls, name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} is trainable, so it cannot be assigned.",
+            {
+                "first": f"at {where(first)}" if first else "in the params given to apply",
+                "asked": f"at {where(again)}",
+                "fix": "make it with get_variable(name, ..., trainable=False); what an optimizer "
+                "trains is changed outside, in params.",
+            },
+            name=name,
+            sites=again,
+        )
+
+    @classmethod
+    def conflict(cls, name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Trying to share variable {name} with trainable=False, but it was made trainable.",
+            {
+                "first": f"at {where(first)}",
+                "again": f"at {where(again)}",
+                "fix": "give both requests the same trainable.",
+            },
+            name=name,
+            sites=again,
+        )
+
+    @classmethod
+    def not_a_carry(cls, value: object) -> Self:
+        return cls._report(
+            f"carry must be what jscope.functionalize gave, or what its function returned, got "
+            f"{_brief(value)} of type {type(value).__name__}.",
+            {"fix": "pure, carry = functionalize(fn); out, carry = pure(carry, ...)."},
+            name="",
+            sites=(),
+        )
+
+
+class AssignmentError(StateError, VariableMismatchError):
+    """A value was assigned whose shape or dtype is not the variable's.
+
+    Facts: those of VariableMismatchError, and ``sites``.
+    """
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        what: str,
+        *,
+        asked: Any,
+        found: Any,
+        aval: tuple[Any, Any],
+        first: tuple[Site, ...],
+        again: tuple[Site, ...],
+    ) -> Self:
+        show = _dims if what == "shape" else str
+        origin = f"at {where(first)}" if first else "in the state given to apply"
+        return cls._report(
+            f"Trying to assign to variable {name}, but the value has {what} {show(asked)} and the "
+            f"variable has {what} {show(found)}.",
+            {
+                "first": f"{_aval(*aval)} {origin}",
+                "again": f"at {where(again)}",
+                "fix": f"assign a value whose {what} is {show(found)}.",
+            },
+            name=name,
+            what=what,
+            asked=asked,
+            found=found,
+            first=first,
+            again=again,
+            sites=again,
         )
 
 
@@ -720,9 +840,144 @@ class RngError(JscopeError, ValueError):
             sites=sites,
         )
 
+    @classmethod
+    def no_draws(cls, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            "next_rng_key was called, but rng is None.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "pass a key, net.apply(params, jax.random.key(0), ...); "
+                "jscope.has_rng() tells whether there is one.",
+            },
+            rng="None",
+            sites=sites,
+        )
+
+
+def _instead(transform: str, twin: str | None, *, why: str) -> str:
+    if transform == "jax.named_call":
+        return "open `with jax.named_scope(name):` instead, which is no function of its own."
+    if twin is not None:
+        return f"use jscope.{twin}, which takes the same arguments and {why}."
+    return (
+        "wrap the function, pure, carry = jscope.functionalize(fn), pass the carry through the "
+        "transform, and write it back, jscope.put_carry(carry)."
+    )
+
+
+_SHARED = {
+    "jscope.vmap(variables='share')": (
+        "every instance would assign a value of its own",
+        "return the values and assign one outside, or use jscope.vmap(variables='split'), where "
+        "each instance has variables of its own.",
+    ),
+    "jscope.vmap(variables='split')": (
+        "it was made outside, and every instance would assign a value of its own",
+        "make the variable inside the function, or return the values and assign one outside.",
+    ),
+    "jscope.map(batch_size=...)": (
+        "the elements of a batch run side by side, and each would assign a value of its own",
+        "leave batch_size out, or return the values and assign one outside.",
+    ),
+    "jscope.while_loop(cond_fun)": (
+        "the condition of a loop only looks at its state",
+        "assign it in body_fun.",
+    ),
+}
+
 
 class TransformError(JscopeError, ValueError):
     """A value or a call on the wrong side of a JAX transform."""
+
+    @classmethod
+    def draw(cls, transform: str, twin: str | None, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"A random key cannot be drawn inside raw {transform}: every run of the function would "
+            "get the same one.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": _instead(transform, twin, why="gives every run keys of its own"),
+            },
+            transform=transform,
+            sites=sites,
+        )
+
+    @classmethod
+    def assign(cls, name: str, transform: str, twin: str | None, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} cannot be assigned inside raw {transform}: the value could not get "
+            "out of it.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": _instead(transform, twin, why="carries state"),
+            },
+            name=name,
+            transform=transform,
+            sites=sites,
+        )
+
+    @classmethod
+    def assign_shared(cls, name: str, place: str, sites: tuple[Site, ...]) -> Self:
+        reason, fix = _SHARED[place]
+        return cls._report(
+            f"Variable {name} cannot be assigned inside {place}: {reason}.",
+            {"asked": f"at {where(sites)}", "fix": fix},
+            name=name,
+            transform=place,
+            sites=sites,
+        )
+
+    @classmethod
+    def carry_changed(cls, asked: str, found: str) -> Self:
+        return cls._report(
+            f"The block of layer_stack was given a carry of {asked} and returned {found}.",
+            {
+                "fix": "return a carry of the same structure, shapes and dtypes: the next layer "
+                "is given it."
+            },
+            asked=asked,
+            found=found,
+        )
+
+    @classmethod
+    def unplanned(cls, name: str) -> Self:
+        return cls._report(
+            f"Variable {name} was used when a function was traced again, but not the first time.",
+            {"fix": "make the function pure: the same calls for the same arguments."},
+            name=name,
+        )
+
+    @classmethod
+    def other_pass(cls) -> Self:
+        return cls(
+            "A function of jscope.functionalize was called outside the pass that made it: it "
+            "belongs to one run of init, apply or specs."
+        )
+
+    @classmethod
+    def leaked_assignment(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"The value assigned to variable {name} is a tracer that leaked from a finished trace.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "return the value from the transformed function instead of storing it.",
+            },
+            name=name,
+            sites=sites,
+        )
+
+    @classmethod
+    def leaked_carry(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"The carry holds a value of variable {name} that leaked from a finished trace.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "return the carry from the transformed function, and put what the transform "
+                "returns.",
+            },
+            name=name,
+            sites=sites,
+        )
 
     @classmethod
     def leaked_value(cls, index: int, value: str) -> Self:
@@ -805,10 +1060,10 @@ class CheckError(JscopeError, ValueError):
         )
 
     @classmethod
-    def not_an_array(cls, name: str, value: object) -> Self:
+    def not_an_array(cls, name: str, value: object, tree: str) -> Self:
         found = type(value).__name__
         return cls._report(
-            f"The value of {name!r} in the params given to apply is not an array but {found}.",
+            f"The value of {name!r} in the {tree} given to apply is not an array but {found}.",
             {"fix": "pass arrays: jax.Array, NumPy or Python numbers."},
             missing=(),
             unexpected=(),

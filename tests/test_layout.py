@@ -32,11 +32,18 @@ ORDER = [
     "_sampling",
     "tree",
     "_check",
+    "_level",
     "_pass",
+    "_effects",
+    "_draw",
     "_variable",
+    "_state",
     "_scope",
     "_template",
     "_transform",
+    "_lift",
+    "_stack",
+    "_twins",
     "__init__",
 ]
 

@@ -1,0 +1,77 @@
+"""Randomness of a pass: next_rng_key, has_rng; and is_initializing."""
+
+from __future__ import annotations
+
+import jax
+
+from jscope import _pass
+from jscope._effects import check_draw
+from jscope._frames import here
+from jscope.errors import RngError
+
+
+def next_rng_key() -> jax.Array:
+    """Draws a key that is this call's own, from the ``rng`` that init or apply was given.
+
+    It follows from ``rng``, the open scope and the number of keys that were drawn in that scope
+    before: what other scopes draw changes nothing here. The same code draws the same keys eagerly
+    and under ``jax.jit``.
+
+    Works inside raw ``jit``, ``checkpoint``, ``cond``, ``switch``, ``grad``, ``value_and_grad``,
+    ``vjp``, ``jvp``, ``linearize`` and ``named_call``. Loops and ``vmap`` would repeat one key: use
+    ``jscope.scan``, ``jscope.vmap``, ..., which give each iteration and instance its own.
+
+    Returns:
+      A typed key, shape [].
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      RngError: (ValueError) ``rng`` is None.
+      TransformError: (ValueError) called inside a raw transform that would repeat the key, or that
+        jscope does not know.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def dropout(x, rate):
+      ...     keep = jax.random.bernoulli(js.next_rng_key(), 1 - rate, x.shape)
+      ...     return jnp.where(keep, x / (1 - rate), 0)
+      >>> net = js.transform(dropout)
+      >>> net.apply({}, jax.random.key(0), jnp.ones([2, 3]), 0.5).shape
+      (2, 3)
+    """
+    running = _pass.current("next_rng_key")
+    if running.level.key is None:
+        raise RngError.no_draws(here())
+    check_draw(running)
+    return running.level.draw(running.prefix)
+
+
+def has_rng() -> bool:
+    """Whether keys can be drawn: init and apply were given an ``rng``; in specs always.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> net = js.transform(js.has_rng)
+      >>> net.apply({}, 0), net.apply({}, None)
+      (True, False)
+    """
+    return _pass.current("has_rng").level.key is not None
+
+
+def is_initializing() -> bool:
+    """Whether variables are being made: True in init and specs, False in apply.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> js.transform(js.is_initializing).apply({}, None)
+      False
+    """
+    return _pass.current("is_initializing").values.initializing

@@ -1,0 +1,56 @@
+"""Where state may be assigned and keys drawn: not where a transform would repeat or lose them."""
+
+from __future__ import annotations
+
+from jscope import _jaxapi
+from jscope._frames import Crossing, here
+from jscope._jaxapi import Transform
+from jscope._level import Level
+from jscope._pass import Pass
+from jscope.errors import TransformError
+
+_UNKNOWN = Transform("a transform that jscope does not know", None, once=False)
+
+
+def bars_draw(level: Level, crossing: Crossing) -> Transform | None:
+    """The transform that would repeat a key drawn here, if any."""
+    if level.bars_draw is not None:
+        return level.bars_draw
+    for transform in crossing.transforms:
+        if not transform.once:
+            return transform
+    return None if _jaxapi.is_once_inside(level.trace) else _UNKNOWN
+
+
+def bars_assign(level: Level, crossing: Crossing) -> Transform | None:
+    """What would keep a value assigned here from getting out, if anything."""
+    if level.bars_assign is not None:
+        return level.bars_assign
+    if crossing.transforms:
+        return crossing.transforms[0]
+    return None if _jaxapi.current_ref() is level.trace else _UNKNOWN
+
+
+def check_draw(running: Pass) -> None:
+    """Raises TransformError where a draw would repeat; to be called before each draw."""
+    crossing = running.stacks.crossing()
+    bar = bars_draw(running.level, crossing)
+    if bar is not None:
+        raise TransformError.draw(bar.name, bar.twin, here())
+    running.level.enter_branches(crossing.branches)
+
+
+def check_assign(running: Pass, name: str) -> None:
+    """Raises TransformError where a value assigned to ``name`` could not get out."""
+    bar = bars_assign(running.level, running.stacks.crossing())
+    if bar is not None:
+        if bar.name.startswith("jscope."):
+            raise TransformError.assign_shared(name, bar.name, here())
+        raise TransformError.assign(name, bar.name, bar.twin, here())
+    record = running.records.get(name)
+    axes = len(record.sizes) if record is not None else 0
+    level: Level | None = running.level
+    while level is not None:
+        if level.splits and axes < len(level.sizes):
+            raise TransformError.assign_shared(name, "jscope.vmap(variables='split')", here())
+        level = level.parent

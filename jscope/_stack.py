@@ -1,0 +1,179 @@
+"""Variables with a leading axis: layer_stack, and instances with variables of their own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jscope import _pass
+from jscope._lift import Lift
+from jscope._params import describe
+from jscope._pass import Pass
+from jscope.errors import ArgumentError, TransformError
+
+
+def layer_stack(
+    n: int, *, unroll: int | bool = 1, checkpoint: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Stacks ``n`` layers of one block into one scan: compiled once, whatever ``n`` is.
+
+    The block's variables get a leading axis, [n, ...], in params and state. Layer i starts from,
+    and draws from, the block's keys with i folded in: all equals the Python loop over layer i's
+    part of params and state. Variables that were made before the call are shared by all layers.
+    Stacks can be nested, the outer axis comes first. ``jscope.tree.unstack_layers`` moves params to
+    the form of a loop over scopes ``layer_0``, ``layer_1``, ..., and ``stack_layers`` back.
+
+    Args:
+      n: Number of layers, 0 or more.
+      unroll: As of ``jax.lax.scan``.
+      checkpoint: Whether to keep only the carry between layers for the backward pass, and compute
+        the rest again, as ``jax.checkpoint``.
+
+    Returns:
+      A decorator. Of ``block: carry -> carry`` it makes ``stacked(carry) -> carry``; of
+      ``block: (carry, x) -> (carry, y)`` it makes ``stacked(carry, xs) -> (carry, ys)``, where
+      layer i gets xs[i] and gives ys[i]. ``carry``, ``x`` and ``y`` are any pytrees of arrays.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used, or xs do not have n parts.
+      TransformError: (ValueError) the block returned a carry of another structure, shape or dtype.
+      NoPassError: (RuntimeError) the stack was called outside init, apply and specs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def block(x):
+      ...     return x + jnp.tanh(x @ js.get_variable("w", [3, 3]))
+      >>> net = js.transform(lambda x: js.layer_stack(12)(block)(x))
+      >>> net.init(0, jnp.ones([2, 3]))
+      Params({'w': float32[12,3,3]})
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise ArgumentError.make("number of layers", n, "an int of 0 or more")
+    if not isinstance(checkpoint, bool):
+        raise ArgumentError.make("checkpoint", checkpoint, "True or False")
+
+    def decorate(block: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(block):
+            raise ArgumentError.make("argument of layer_stack(n)", block, "a function")
+
+        @functools.wraps(block)
+        def stacked(carry: Any, /, *xs: Any) -> Any:
+            running = _pass.current("layer_stack")
+            if len(xs) > 1:
+                raise ArgumentError.make("arguments of a layer stack", xs, "a carry, and xs or not")
+            for leaf in jax.tree.leaves(xs):
+                if jnp.shape(leaf)[:1] != (n,):
+                    raise ArgumentError.make("xs of layer_stack", leaf, f"arrays [{n}, ...]")
+            return _scan(running, block, n, unroll, checkpoint, carry, xs)
+
+        return stacked
+
+    return decorate
+
+
+def _scan(
+    running: Pass,
+    block: Callable[..., Any],
+    n: int,
+    unroll: int | bool,
+    checkpoint: bool,
+    carry: Any,
+    xs: tuple[Any, ...],
+) -> Any:
+    lift = Lift(running)
+    carry = jax.tree.map(_strong, carry)
+
+    def layer(carry: Any, x: tuple[Any, ...], **level: Any) -> tuple[Any, Any, Any]:
+        out, inner = lift.call(block, (carry, *x), sizes=(n,), **level)
+        if not x:
+            return out, None, inner
+        if not isinstance(out, tuple | list) or len(out) != 2:
+            raise ArgumentError.make("result of a block with xs", out, "a pair (carry, y)")
+        return out[0], out[1], inner
+
+    def first() -> tuple[Any, Any]:
+        x = jax.tree.map(lambda leaf: jax.lax.empty(leaf.shape[1:], leaf.dtype), xs)
+        return layer(carry, x)[:2]
+
+    xs = jax.tree.map(jnp.asarray, xs)
+    after, y = lift.plan(first)
+    given, found = jax.tree.map(describe, carry), jax.tree.map(describe, after)
+    if given != found:
+        raise TransformError.carry_changed(str(given), str(found))
+    if lift.planning:
+        ys = jax.tree.map(lambda leaf: jax.lax.empty((n, *leaf.shape), leaf.dtype), y)
+        return lift.finish((carry, ys) if xs else carry, {})
+
+    stacks, outer = _divide(lift)
+
+    def body(carry: Any, x: Any) -> tuple[Any, Any]:
+        (carry, outer), (number, slices, x) = carry, x
+        fold = None if number is None else lambda: number
+        carry, y, level = layer(carry, x, fold=fold, values={**outer, **slices})
+        outer = {name: level.values[name] for name in outer}
+        changed = {name: level.values[name] for name in slices if name in level.assigned}
+        return (carry, outer), (y, changed)
+
+    if checkpoint:
+        body = jax.checkpoint(body, prevent_cse=False)
+    numbers = jnp.arange(n) if lift.has_rng else None
+    (carry, outer), (ys, changed) = jax.lax.scan(
+        body, (carry, outer), (numbers, stacks, xs), length=n, unroll=unroll
+    )
+    return lift.finish((carry, ys) if xs else carry, {**outer, **changed})
+
+
+def split(
+    running: Pass,
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    in_axes: Any,
+    out_axes: Any,
+    axis_name: Any,
+    options: Mapping[str, Any],
+) -> Any:
+    """``jax.vmap`` of ``fn`` in which each instance has variables of its own, [axis_size, ...]."""
+    lift = Lift(running)
+    sizes: list[int] = []
+
+    def call(args: Any, kwargs: Any, **level: Any) -> tuple[Any, Any]:
+        size: int = jax.lax.axis_size(axis_name)
+        sizes.append(size)
+        return lift.call(fn, args, kwargs, sizes=(size,), splits=True, **level)
+
+    def first(args: Any, kwargs: Any) -> Any:
+        return call(args, kwargs)[0]
+
+    options = {"axis_name": axis_name, **options}
+    plan = jax.vmap(first, (in_axes, 0), out_axes, **options)
+    out = lift.plan(lambda: plan(args, kwargs))
+    if lift.planning:
+        blank = jax.tree.map(lambda leaf: jax.lax.empty(leaf.shape, leaf.dtype), out)
+        return lift.finish(blank, {})
+
+    def instance(number: Any, slices: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        fold = None if number is None else lambda: number
+        out, level = call(args, kwargs, fold=fold, values=slices)
+        return out, {name: level.values[name] for name in level.assigned}
+
+    numbers = jnp.arange(sizes[0]) if lift.has_rng else None
+    mapped = jax.vmap(instance, (0, 0, in_axes, 0), (out_axes, 0), **options)
+    out, changed = mapped(numbers, _divide(lift)[0], args, kwargs)
+    return lift.finish(out, changed)
+
+
+def _divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Current values of what the layers have parts of, and of what else they assign."""
+    return lift.read(list(lift.used)), lift.read([x for x in lift.assigned if x not in lift.used])
+
+
+def _strong(leaf: Any) -> jax.Array:
+    """An array whose dtype is its own: a carry must not change its type."""
+    array = jnp.asarray(leaf)
+    return jax.lax.convert_element_type(array, array.dtype)

@@ -1,0 +1,254 @@
+"""State: assigning to variables that are not trainable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jscope import _jaxapi, _pass
+from jscope._effects import check_assign
+from jscope._frames import here
+from jscope._pass import Pass
+from jscope._path import check_name, join
+from jscope._reuse import AUTO_REUSE
+from jscope._variable import no_regularizer, request
+from jscope.errors import (
+    ArgumentError,
+    AssignmentError,
+    NameTypeError,
+    StateError,
+    TransformError,
+    VariableNotFoundError,
+)
+
+
+def assign(name: str, value: Any) -> jax.Array:
+    """Gives a variable that is not trainable a new value, for the rest of the pass and after it.
+
+    ``apply`` of ``transform_with_state`` returns it in ``new_state``. It carries no gradient.
+    While initializing it is checked and dropped, so that init returns initial values. Inside raw
+    JAX transforms the value could not get out: use ``jscope.scan``, ``jscope.checkpoint``, ...
+
+    Args:
+      name: Relative to the open scope; of a variable made with ``trainable=False``.
+      value: Array of the variable's shape and dtype. Python numbers take its dtype.
+
+    Returns:
+      The new value, of the variable's shape and dtype.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      VariableNotFoundError: (ValueError) there is no such variable.
+      StateError: (ValueError) the variable is trainable, or the pass is of ``jscope.transform``.
+      AssignmentError: (ValueError) the shape or dtype is not the variable's.
+      TransformError: (ValueError) called inside a raw JAX transform.
+
+    Example:
+      >>> import jscope as js
+      >>> def remember(x):
+      ...     last = js.get_variable("last", initializer=0.0, trainable=False)
+      ...     js.assign("last", x)
+      ...     return last
+      >>> net = js.transform_with_state(remember)
+      >>> params, state = net.init(0, 1.0)
+      >>> out, state = net.apply(params, state, None, 5.0)
+      >>> print(out, state["last"])
+      0.0 5.0
+    """
+    running, full = _named("assign", name)
+    return _assign(running, full, _old(running, full), value)
+
+
+def assign_add(name: str, value: Any) -> jax.Array:
+    """Adds to a variable that is not trainable; see ``assign``.
+
+    Args:
+      name: Relative to the open scope; of a variable made with ``trainable=False``.
+      value: Array of the variable's dtype whose sum with it has the variable's shape.
+
+    Returns:
+      The new value, of the variable's shape and dtype.
+
+    Raises:
+      JscopeError: As ``assign``.
+
+    Example:
+      >>> import jscope as js
+      >>> def count():
+      ...     js.get_variable("calls", initializer=0, trainable=False)
+      ...     return js.assign_add("calls", 1)
+      >>> net = js.transform_with_state(count)
+      >>> params, state = net.init(0)
+      >>> out, state = net.apply(params, state, None)
+      >>> print(out)
+      1
+    """
+    running, full = _named("assign_add", name)
+    old = _old(running, full)
+    return _assign(running, full, old, old + _as_array(full, value, old))
+
+
+def assign_sub(name: str, value: Any) -> jax.Array:
+    """Subtracts from a variable that is not trainable; see ``assign``.
+
+    Args:
+      name: Relative to the open scope; of a variable made with ``trainable=False``.
+      value: Array of the variable's dtype whose difference from it has the variable's shape.
+
+    Returns:
+      The new value, of the variable's shape and dtype.
+
+    Raises:
+      JscopeError: As ``assign``.
+
+    Example:
+      >>> import jscope as js
+      >>> def countdown():
+      ...     js.get_variable("left", initializer=3, trainable=False)
+      ...     return js.assign_sub("left", 1)
+      >>> net = js.transform_with_state(countdown)
+      >>> params, state = net.init(0)
+      >>> out, state = net.apply(params, state, None)
+      >>> print(out)
+      2
+    """
+    running, full = _named("assign_sub", name)
+    old = _old(running, full)
+    return _assign(running, full, old, old - _as_array(full, value, old))
+
+
+def assign_moving_average(
+    name: str, value: Any, decay: Any, zero_debias: bool = False
+) -> jax.Array:
+    """Moves a variable that is not trainable towards a value, as TF1's function of that name.
+
+    The new value is ``old - (old - value) * (1 - decay)``. With ``zero_debias`` it is what that
+    recurrence gives from a start of zero, divided by ``1 - decay ** step`` (Kingma and Ba 2015,
+    section 3), so that the variable's own initial value has no influence. The recurrence and its
+    steps are kept beside the variable, as ``<name>_biased`` and ``<name>_local_step`` (TF1:
+    ``<name>/biased``, but here a variable cannot be a scope).
+
+    Args:
+      name: Relative to the open scope; of a variable of floats made with ``trainable=False``.
+      value: Array of the variable's shape and dtype.
+      decay: Scalar in [0, 1], a Python number or an array; cast to the variable's dtype.
+      zero_debias: Whether to correct for the start at zero. TF1's default is True.
+
+    Returns:
+      The new value, of the variable's shape and dtype.
+
+    Raises:
+      JscopeError: As ``assign``.
+      ArgumentError: (ValueError, TypeError) ``decay`` is not a scalar, ``zero_debias`` not a bool.
+
+    Example:
+      >>> import jscope as js
+      >>> def average(x):
+      ...     js.get_variable("mean", initializer=0.0, trainable=False)
+      ...     return js.assign_moving_average("mean", x, decay=0.75)
+      >>> net = js.transform_with_state(average)
+      >>> params, state = net.init(0, 4.0)
+      >>> out, state = net.apply(params, state, None, 4.0)
+      >>> print(out)
+      1.0
+    """
+    running, full = _named("assign_moving_average", name)
+    if not isinstance(zero_debias, bool):
+        raise ArgumentError.make("zero_debias", zero_debias, "True or False")
+    old = _old(running, full)
+    if not jnp.issubdtype(old.dtype, jnp.inexact):
+        raise ArgumentError.make("variable of a moving average", old.dtype, "of floats")
+    if np.shape(decay) != () or not isinstance(decay, int | float | np.floating | jax.Array):
+        raise ArgumentError.make("decay", decay, "a scalar")
+    value = _as_array(full, value, old)
+    rate = jnp.asarray(1 - decay, old.dtype)
+    if not zero_debias:
+        return _assign(running, full, old, old - (old - value) * rate)
+    _check_fits(running, full, old, value)
+    biased = _beside(running, f"{full}_biased", old.shape, old.dtype)
+    step = _beside(running, f"{full}_local_step", (), old.dtype)
+    moved = _assign(running, f"{full}_biased", biased, biased - (biased - value) * rate)
+    step = _assign(running, f"{full}_local_step", step, step + 1)
+    return _assign(running, full, old, moved / (1 - (1 - rate) ** step))
+
+
+def _named(call: str, name: str) -> tuple[Pass, str]:
+    running = _pass.current(call)
+    if not isinstance(name, str):
+        raise NameTypeError.variable(name)
+    check_name(name, "variable")
+    return running, join(running.prefix, name)
+
+
+def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
+    """A variable of zeros that goes with another one."""
+    value: jax.Array = request(
+        running,
+        full,
+        shape,
+        dtype,
+        jax.nn.initializers.zeros,
+        regularizer=no_regularizer,
+        reuse=AUTO_REUSE,
+        trainable=False,
+    )
+    return value
+
+
+def _old(running: Pass, full: str) -> jax.Array:
+    """The current value of a variable, which may be assigned here."""
+    if not running.values.has_state:
+        raise StateError.nothing_to_assign(full, here())
+    record = running.records.get(full)
+    known = running.values.state_names() if record is None else []
+    if record is None and full not in known:
+        if running.values.find(full) is not None:
+            raise StateError.trainable(full, first=(), again=here())
+        known = [*running.records, *known]
+        raise VariableNotFoundError.to_assign(full, known=known, sites=here())
+    if record is not None and record.facts[0]:
+        raise StateError.trainable(full, first=record.sites, again=here())
+    check_assign(running, full)
+    found: jax.Array = running.look(full, (), False)[0] if record is None else running.read(record)
+    return found
+
+
+def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
+    new = _as_array(full, value, old)
+    _check_fits(running, full, old, new)
+    new = jax.lax.stop_gradient(new)
+    running.write(full, new)
+    return new
+
+
+def _check_fits(running: Pass, full: str, old: jax.Array, new: jax.Array) -> None:
+    record = running.records.get(full)
+    for what in ("shape", "dtype"):
+        if getattr(new, what) != getattr(old, what):
+            raise AssignmentError.of(
+                full,
+                what,
+                asked=getattr(new, what),
+                found=getattr(old, what),
+                aval=(old.shape, old.dtype),
+                first=record.sites if record else (),
+                again=here(),
+            )
+
+
+def _as_array(full: str, value: Any, old: jax.Array) -> jax.Array:
+    """The value as an array; one without a dtype of its own (a Python number) takes the old one."""
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
+        raise ArgumentError.make(f"value assigned to {full}", value, "an array or a number")
+    if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
+        raise TransformError.leaked_assignment(full, here())
+    array = jnp.asarray(value)
+    takes = array.weak_type and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind])
+    return jax.lax.convert_element_type(array, old.dtype if takes else array.dtype)
+
+
+_WEAK = {"i": jnp.number, "f": jnp.inexact, "c": jnp.complexfloating}
+"""Kind of a Python number -> the dtypes that it can take."""

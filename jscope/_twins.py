@@ -1,0 +1,542 @@
+"""The transforms of JAX with state and randomness: jscope.jit, jscope.scan, ...
+
+Each takes the arguments of its original. Values come in by closure and go out beside the result.
+Those that run their function once draw the keys of the plain program; loops and ``vmap`` fold the
+number of the iteration or instance in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jscope import _pass
+from jscope._lift import Lift, assigned_values
+from jscope._stack import split
+from jscope.errors import ArgumentError
+
+_Function = Callable[..., Any]
+
+
+def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]) -> _Function:
+    """Lifts a transform that runs its function once and returns what that returns."""
+    if not callable(fun):
+        raise ArgumentError.make(f"argument of {name}", fun, "a function")
+
+    @functools.wraps(fun)
+    def lifted(*args: Any, **kwargs: Any) -> Any:
+        lift = Lift(_pass.current(name))
+
+        @functools.wraps(fun)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            out, level = lift.call(fun, args, kwargs)
+            return out, assigned_values(level)
+
+        return lift.finish(*transform(inner)(*args, **kwargs))
+
+    return lifted
+
+
+def jit(fun: _Function | None = None, /, **options: Any) -> Any:
+    """``jax.jit`` for functions that assign state; draws are those of the plain program.
+
+    Args:
+      fun: A function of arrays. Left out, a decorator is returned.
+      **options: Of ``jax.jit``: ``static_argnums``, ``static_argnames``, ``out_shardings``, ...
+
+    Returns:
+      A function to be called inside a pass.
+
+    Raises:
+      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> @js.jit
+      ... def count():
+      ...     js.get_variable("calls", initializer=0, trainable=False)
+      ...     return js.assign_add("calls", 1)
+      >>> net = js.transform_with_state(count)
+      >>> net.apply(*net.init(0), None)[1]["calls"].tolist()
+      1
+    """
+    if fun is None:
+        return functools.partial(jit, **options)
+    if "out_shardings" in options:
+        options["out_shardings"] = (options["out_shardings"], None)
+    return _once("jit", fun, lambda inner: jax.jit(inner, **options))
+
+
+def checkpoint(fun: _Function, **options: Any) -> _Function:
+    """``jax.checkpoint`` for functions that assign state; draws are those of the plain program.
+
+    Also called ``jscope.remat``.
+
+    Args:
+      fun: A function of arrays.
+      **options: Of ``jax.checkpoint``: ``policy``, ``prevent_cse``, ``static_argnums``, ...
+
+    Returns:
+      A function to be called inside a pass.
+
+    Raises:
+      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> @js.checkpoint
+      ... def count():
+      ...     js.get_variable("calls", initializer=0, trainable=False)
+      ...     return js.assign_add("calls", 1)
+      >>> net = js.transform_with_state(count)
+      >>> net.apply(*net.init(0), None)[1]["calls"].tolist()
+      1
+    """
+    return _once("checkpoint", fun, lambda inner: jax.checkpoint(inner, **options))
+
+
+def value_and_grad(
+    fun: _Function, argnums: int | Sequence[int] = 0, has_aux: bool = False, **options: Any
+) -> _Function:
+    """``jax.value_and_grad`` for functions that assign state; draws are those of the plain program.
+
+    Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
+
+    Args:
+      fun: A function of arrays whose result, or first result with ``has_aux``, is a scalar.
+      argnums: Which arguments to derive by.
+      has_aux: Whether ``fun`` returns a pair (value, aux).
+      **options: Others of ``jax.value_and_grad``.
+
+    Returns:
+      A function to be called inside a pass, of the results of the original: ``(value, gradient)``,
+      or ``((value, aux), gradient)``.
+
+    Raises:
+      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> def square(x):
+      ...     js.get_variable("calls", initializer=0, trainable=False)
+      ...     js.assign_add("calls", 1)
+      ...     return x**2
+      >>> net = js.transform_with_state(js.value_and_grad(square))
+      >>> (value, gradient), state = net.apply(*net.init(0, 3.0), None, 3.0)
+      >>> print(value, gradient, state["calls"])
+      9.0 6.0 1
+    """
+
+    def transform(inner: _Function) -> _Function:
+        @functools.wraps(inner)
+        def with_state(*args: Any, **kwargs: Any) -> Any:
+            out, state = inner(*args, **kwargs)
+            value, aux = out if has_aux else (out, None)
+            return value, (aux, state)
+
+        derived = jax.value_and_grad(with_state, argnums, has_aux=True, **options)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            (value, (aux, state)), gradient = derived(*args, **kwargs)
+            return (((value, aux) if has_aux else value), gradient), state
+
+        return call
+
+    return _once("value_and_grad", fun, transform)
+
+
+def grad(
+    fun: _Function, argnums: int | Sequence[int] = 0, has_aux: bool = False, **options: Any
+) -> _Function:
+    """``jax.grad`` for functions that assign state; draws are those of the plain program.
+
+    Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
+
+    Args:
+      fun: A function of arrays whose result, or first result with ``has_aux``, is a scalar.
+      argnums: Which arguments to derive by.
+      has_aux: Whether ``fun`` returns a pair (value, aux).
+      **options: Others of ``jax.grad``.
+
+    Returns:
+      A function to be called inside a pass: ``gradient``, or ``(gradient, aux)``.
+
+    Raises:
+      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> def square(x):
+      ...     js.get_variable("calls", initializer=0, trainable=False)
+      ...     js.assign_add("calls", 1)
+      ...     return x**2
+      >>> net = js.transform_with_state(js.grad(square))
+      >>> gradient, state = net.apply(*net.init(0, 3.0), None, 3.0)
+      >>> print(gradient, state["calls"])
+      6.0 1
+    """
+    both = value_and_grad(fun, argnums, has_aux, **options)
+
+    @functools.wraps(fun)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, derivative = both(*args, **kwargs)
+        return (derivative, value[1]) if has_aux else derivative
+
+    return gradient
+
+
+def vmap(
+    fun: _Function,
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    *,
+    variables: str = "share",
+    axis_name: Any = None,
+    axis_size: int | None = None,
+    **options: Any,
+) -> _Function:
+    """``jax.vmap`` in which every instance draws keys of its own: a draw with its number folded in.
+
+    Args:
+      fun: A function of arrays.
+      in_axes: As of ``jax.vmap``.
+      out_axes: As of ``jax.vmap``.
+      variables: "share": all instances use the same variables, as under ``jax.vmap``, and none can
+        be assigned. "split": variables made in ``fun`` get a leading axis, [axis_size, ...], one
+        part for each instance (experts, ensembles inside a model); instance i's part starts from
+        the variable's key with i folded in.
+      axis_name: As of ``jax.vmap``.
+      axis_size: As of ``jax.vmap``.
+      **options: Others of ``jax.vmap``.
+
+    Returns:
+      A function to be called inside a pass.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) ``variables`` is neither.
+      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
+      TransformError: (ValueError) a shared variable was assigned.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def expert(x):
+      ...     return x @ js.get_variable("w", [3, 4])
+      >>> net = js.transform(js.vmap(expert, in_axes=None, variables="split", axis_size=8))
+      >>> params = net.init(0, jnp.ones([2, 3]))
+      >>> params
+      Params({'w': float32[8,3,4]})
+      >>> net.apply(params, None, jnp.ones([2, 3])).shape
+      (8, 2, 4)
+    """
+    if not callable(fun):
+        raise ArgumentError.make("argument of vmap", fun, "a function")
+    if variables not in ("share", "split"):
+        raise ArgumentError.make("variables", variables, "'share' or 'split'")
+    in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+
+    @functools.wraps(fun)
+    def lifted(*args: Any, **kwargs: Any) -> Any:
+        running = _pass.current("vmap")
+        # Named, so that an instance can ask for its number; by depth, so that names recur and JAX
+        # finds what it traced before.
+        name = f"jscope.vmap.{running.level.depth}" if axis_name is None else axis_name
+        options["axis_size"] = axis_size
+        if variables == "split":
+            return split(running, fun, args, kwargs, in_axes, out_axes, name, options)
+        lift = Lift(running)
+
+        def instance(*args: Any, **kwargs: Any) -> Any:
+            return lift.call(
+                fun,
+                args,
+                kwargs,
+                fold=lambda: jax.lax.axis_index(name),
+                bars_assign="jscope.vmap(variables='share')",
+            )[0]
+
+        return jax.vmap(instance, in_axes, out_axes, axis_name=name, **options)(*args, **kwargs)
+
+    return lifted
+
+
+def scan(
+    f: _Function, init: Any, xs: Any = None, length: int | None = None, **options: Any
+) -> tuple[Any, Any]:
+    """``jax.lax.scan`` that carries state; iteration i draws keys with i folded in.
+
+    Variables are the same in every iteration; for one per iteration see ``layer_stack``.
+
+    Args:
+      f: ``f(carry, x) -> (carry, y)``.
+      init: The first carry, a pytree of arrays.
+      xs: Pytree of arrays [length, ...], or None.
+      length: Number of iterations, where ``xs`` does not say it.
+      **options: Of ``jax.lax.scan``: ``reverse``, ``unroll``. In reverse the last x has the highest
+        number still.
+
+    Returns:
+      ``(carry, ys)``, ys [length, ...].
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def total(_, x):
+      ...     js.get_variable("total", initializer=0.0, trainable=False)
+      ...     return None, js.assign_add("total", x)
+      >>> net = js.transform_with_state(lambda xs: js.scan(total, None, xs)[1])
+      >>> xs = jnp.array([1.0, 2.0, 3.0])
+      >>> out, state = net.apply(*net.init(0, xs), None, xs)
+      >>> print(out, state["total"])
+      [1. 3. 6.] 6.0
+    """
+    lift = Lift(_pass.current("scan"))
+    count = length
+    for leaf in jax.tree.leaves(xs)[:1] if length is None else ():
+        count = jnp.shape(leaf)[0] if jnp.shape(leaf) else None
+    numbers = None if count is None or not lift.has_rng else jnp.arange(count)
+
+    def run(names: Sequence[str]) -> tuple[Any, Any]:
+        def body(carry: Any, x: Any) -> Any:
+            (carry, state), (number, x) = carry, x
+            fold = None if number is None else lambda: number
+            (carry, y), level = lift.call(f, (carry, x), values=state, fold=fold)
+            return (carry, {name: level.values[name] for name in state}), y
+
+        carry = init, lift.read(names)
+        (carry, state), ys = jax.lax.scan(body, carry, (numbers, xs), length, **options)
+        return (carry, ys), state
+
+    out: tuple[Any, Any] = lift.resolve(run)
+    return out
+
+
+def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001
+    """``jax.lax.map`` that carries state; element i draws keys with i folded in.
+
+    Args:
+      f: ``f(x) -> y``.
+      xs: Pytree of arrays [n, ...].
+      batch_size: As of ``jax.lax.map``; then nothing can be assigned.
+
+    Returns:
+      ys, [n, ...].
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      TransformError: (ValueError) a variable was assigned, with a ``batch_size``.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def noisy(x):
+      ...     return x + jax.random.normal(js.next_rng_key(), x.shape)
+      >>> net = js.transform(lambda xs: js.map(noisy, xs))
+      >>> y = net.apply({}, 0, jnp.zeros([2]))
+      >>> bool(y[0] == y[1])
+      False
+    """
+    if batch_size is None:
+        return scan(lambda _, x: (None, f(x)), None, xs)[1]
+    lift = Lift(_pass.current("map"))
+    leaves = jax.tree.leaves(xs)
+    numbers = jnp.arange(leaves[0].shape[0]) if leaves and lift.has_rng else None
+
+    def element(given: Any) -> Any:
+        number, x = given
+        fold = None if number is None else lambda: number
+        return lift.call(f, (x,), fold=fold, bars_assign="jscope.map(batch_size=...)")[0]
+
+    return jax.lax.map(element, (numbers, xs), batch_size=batch_size)
+
+
+def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
+    """``jax.lax.while_loop`` that carries state; iteration i draws keys with i folded in.
+
+    Args:
+      cond_fun: ``cond_fun(val) -> bool``; may read state and draw, but not assign.
+      body_fun: ``body_fun(val) -> val``.
+      init_val: Pytree of arrays.
+
+    Returns:
+      The last ``val``.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      TransformError: (ValueError) ``cond_fun`` assigned a variable.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn():
+      ...     steps = js.get_variable("steps", initializer=0, trainable=False)
+      ...     def halve(x):
+      ...         js.assign_add("steps", 1)
+      ...         return x / 2
+      ...     return js.while_loop(lambda x: x > 1, halve, 10.0)
+      >>> net = js.transform_with_state(fn)
+      >>> out, state = net.apply(*net.init(0), None)
+      >>> print(out, state["steps"])
+      0.625 4
+    """
+    running = _pass.current("while_loop")
+    test_lift, lift = Lift(running), Lift(running)
+
+    def run(names: Sequence[str]) -> tuple[Any, Any]:
+        def fold(number: Any) -> Any:
+            return None if number is None else lambda: number
+
+        def test(given: Any) -> Any:
+            number, state, value = given
+            return test_lift.call(
+                cond_fun,
+                (value,),
+                values=state,
+                fold=fold(number),
+                bars_assign="jscope.while_loop(cond_fun)",
+            )[0]
+
+        def body(given: Any) -> Any:
+            number, state, value = given
+            value, level = lift.call(body_fun, (value,), values=state, fold=fold(number))
+            state = {name: level.values[name] for name in state}
+            return None if number is None else number + 1, state, value
+
+        number = jnp.int32(0) if lift.has_rng else None
+        _, state, value = jax.lax.while_loop(test, body, (number, lift.read(names), init_val))
+        return value, state
+
+    return lift.resolve(run)
+
+
+def fori_loop(
+    lower: Any, upper: Any, body_fun: _Function, init_val: Any, *, unroll: int | bool | None = None
+) -> Any:
+    """``jax.lax.fori_loop`` that carries state; iteration i draws keys with i folded in.
+
+    Args:
+      lower: First i.
+      upper: One more than the last i.
+      body_fun: ``body_fun(i, val) -> val``.
+      init_val: Pytree of arrays.
+      unroll: As of ``jax.lax.fori_loop``.
+
+    Returns:
+      The last ``val``.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn():
+      ...     js.get_variable("total", initializer=0, trainable=False)
+      ...     def add(i, _):
+      ...         return js.assign_add("total", i)
+      ...     return js.fori_loop(0, 4, add, 0)
+      >>> net = js.transform_with_state(fn)
+      >>> out, state = net.apply(*net.init(0), None)
+      >>> print(out, state["total"])
+      6 6
+    """
+    lift = Lift(_pass.current("fori_loop"))
+
+    def run(names: Sequence[str]) -> tuple[Any, Any]:
+        def body(i: Any, given: Any) -> Any:
+            state, value = given
+            value, level = lift.call(body_fun, (i, value), values=state, fold=lambda: i)
+            return {name: level.values[name] for name in state}, value
+
+        given = lift.read(names), init_val
+        state, value = jax.lax.fori_loop(lower, upper, body, given, unroll=unroll)
+        return value, state
+
+    return lift.resolve(run)
+
+
+def cond(
+    pred: Any, true_fun: _Function, false_fun: _Function, *operands: Any, **options: Any
+) -> Any:
+    """``jax.lax.cond`` whose branches may assign state; draws are those of the plain program.
+
+    A variable that only one branch assigns keeps its value in the other.
+
+    Args:
+      pred: Scalar bool.
+      true_fun: ``true_fun(*operands) -> out``.
+      false_fun: ``false_fun(*operands) -> out``, of the same structure, shapes and dtypes.
+      *operands: Pytrees of arrays.
+      **options: Of ``jax.lax.cond``.
+
+    Returns:
+      What the branch returned.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn(train):
+      ...     calls = js.get_variable("calls", initializer=0, trainable=False)
+      ...     return js.cond(train, lambda: js.assign_add("calls", 1), lambda: calls)
+      >>> net = js.transform_with_state(fn)
+      >>> params, state = net.init(0, True)
+      >>> print(net.apply(params, state, None, True)[0], net.apply(params, state, None, False)[0])
+      1 0
+    """
+    lift = Lift(_pass.current("cond"))
+
+    def run(names: Sequence[str]) -> tuple[Any, Any]:
+        true, false = (_branch(lift, f, names) for f in (true_fun, false_fun))
+        return jax.lax.cond(pred, true, false, *operands, **options)  # type: ignore[no-any-return]
+
+    return lift.resolve(run)
+
+
+def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options: Any) -> Any:
+    """``jax.lax.switch`` whose branches may assign state; draws are those of the plain program.
+
+    Args:
+      index: Scalar int, clamped to the number of branches.
+      branches: Functions of the operands, of results of the same structure, shapes and dtypes.
+      *operands: Pytrees of arrays.
+      **options: Of ``jax.lax.switch``.
+
+    Returns:
+      What the branch returned.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn(index):
+      ...     js.get_variable("total", initializer=0, trainable=False)
+      ...     add = [lambda: js.assign_add("total", 1), lambda: js.assign_add("total", 10)]
+      ...     return js.switch(index, add)
+      >>> net = js.transform_with_state(fn)
+      >>> print(net.apply(*net.init(0, 1), None, 1)[0])
+      10
+    """
+    lift = Lift(_pass.current("switch"))
+
+    def run(names: Sequence[str]) -> tuple[Any, Any]:
+        lifted = [_branch(lift, branch, names) for branch in branches]
+        return jax.lax.switch(index, lifted, *operands, **options)  # type: ignore[no-any-return]
+
+    return lift.resolve(run)
+
+
+def _branch(lift: Lift, branch: _Function, names: Sequence[str]) -> _Function:
+    def lifted(*operands: Any) -> tuple[Any, dict[str, Any]]:
+        out, level = lift.call(branch, operands, values=lift.read(names))
+        return out, {name: level.values[name] for name in names}
+
+    return lifted
