@@ -6,7 +6,6 @@ import jax
 
 from jscope import _pass
 from jscope._effects import check_draw
-from jscope._frames import here
 from jscope.errors import RngError
 
 
@@ -43,7 +42,7 @@ def next_rng_key() -> jax.Array:
     """
     running = _pass.current("next_rng_key")
     if running.level.key is None:
-        raise RngError.no_draws(here())
+        raise RngError.no_draws(running.here())
     check_draw(running)
     return running.level.draw(running.prefix)
 

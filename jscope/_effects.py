@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jscope import _jaxapi
-from jscope._frames import Crossing, here
+from jscope._frames import Crossing
 from jscope._jaxapi import Transform
 from jscope._level import Level
 from jscope._pass import Pass
@@ -36,7 +36,7 @@ def check_draw(running: Pass) -> None:
     crossing = running.stacks.crossing()
     bar = bars_draw(running.level, crossing)
     if bar is not None:
-        raise TransformError.draw(bar.name, bar.twin, here())
+        raise TransformError.draw(bar.name, bar.twin, running.here())
     running.level.enter_branches(crossing.branches)
 
 
@@ -45,12 +45,14 @@ def check_assign(running: Pass, name: str) -> None:
     bar = bars_assign(running.level, running.stacks.crossing())
     if bar is not None:
         if bar.name.startswith("jscope."):
-            raise TransformError.assign_shared(name, bar.name, here())
-        raise TransformError.assign(name, bar.name, bar.twin, here())
+            raise TransformError.assign_shared(name, bar.name, running.here())
+        raise TransformError.assign(name, bar.name, bar.twin, running.here())
     record = running.records.get(name)
     axes = len(record.sizes) if record is not None else 0
     level: Level | None = running.level
     while level is not None:
         if level.splits and axes < len(level.sizes):
-            raise TransformError.assign_shared(name, "jscope.vmap(variables='split')", here())
+            raise TransformError.assign_shared(
+                name, "jscope.vmap(variables='split')", running.here()
+            )
         level = level.parent

@@ -14,7 +14,6 @@ import jax
 
 from jscope import _jaxapi, _pass
 from jscope._effects import bars_assign, bars_draw, check_assign
-from jscope._frames import here
 from jscope._jaxapi import Transform
 from jscope._level import Fold, Level
 from jscope._pass import Pass
@@ -263,7 +262,7 @@ def put_carry(carry: Carry) -> None:
             continue
         value, old = carry.state[name], _current(running, name)
         if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
-            raise TransformError.leaked_carry(name, here())
+            raise TransformError.leaked_carry(name, running.here())
         for what in ("shape", "dtype"):
             if getattr(value, what) != getattr(old, what):
                 raise AssignmentError.of(
@@ -273,6 +272,6 @@ def put_carry(carry: Carry) -> None:
                     found=getattr(old, what),
                     aval=(old.shape, old.dtype),
                     first=(),
-                    again=here(),
+                    again=running.here(),
                 )
         running.write(name, value)

@@ -169,8 +169,8 @@ class Values(Protocol):
         """The value of a variable that was requested before."""
         ...
 
-    def find(self, name: str) -> Any:
-        """The value of a name that was not requested yet, or None."""
+    def find(self, name: str, trainable: bool = True) -> Any:
+        """The value of a name that was not requested yet, or None; in state if not trainable."""
         ...
 
     def names(self) -> list[str]:
@@ -214,7 +214,7 @@ class Blank:
             value = self._made[key] = jax.lax.empty(shape, dtype)
         return value
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str, trainable: bool = True) -> Any:
         return None
 
     def names(self) -> list[str]:
@@ -230,9 +230,9 @@ class Blank:
 class _Tree:
     """Reads a nested mapping of arrays by full names, and never changes it."""
 
-    def __init__(self, label: str, tree: object) -> None:
+    def __init__(self, label: str, tree: object, *, has_state: bool) -> None:
         if not isinstance(tree, Mapping):
-            raise CheckError.not_a_mapping(label, tree)
+            raise CheckError.not_a_mapping(label, tree, has_state=has_state)
         self.label = label
         self.tree = tree
         self._scopes: dict[str, Any] = {"": tree._tree if isinstance(tree, Params) else tree}
@@ -299,12 +299,12 @@ class Given:
 
     def __init__(self, params: object, state: object = None, *, has_state: bool = False) -> None:
         self.has_state = has_state
-        self._params = _Tree("params", params)
-        self._state = _Tree("state", state if has_state else {})
+        self._params = _Tree("params", params, has_state=has_state)
+        self._state = _Tree("state", state if has_state else {}, has_state=has_state)
 
-    def find(self, name: str) -> Any:
-        value = self._params.find(name)
-        return value if value is not None or not self.has_state else self._state.find(name)
+    def find(self, name: str, trainable: bool = True) -> Any:
+        value = self._params.find(name) if trainable else None
+        return self._state.find(name) if value is None else value
 
     def make(
         self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
@@ -453,6 +453,10 @@ class Pass:
         self.level.assigned[name] = None
         if not self.level.planning:
             self.level.values[name] = value
+
+    def here(self) -> tuple[Site, ...]:
+        """Where the user's function called jscope."""
+        return sites(self.stacks.observe()[0])
 
     def specs(self) -> tuple[VariableSpec, ...]:
         """What the pass made, in order."""

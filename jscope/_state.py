@@ -10,7 +10,6 @@ import numpy as np
 
 from jscope import _jaxapi, _pass
 from jscope._effects import check_assign
-from jscope._frames import here
 from jscope._pass import Pass
 from jscope._path import check_name, join
 from jscope._reuse import AUTO_REUSE
@@ -67,7 +66,7 @@ def assign_add(name: str, value: Any) -> jax.Array:
 
     Args:
       name: Relative to the open scope; of a variable made with ``trainable=False``.
-      value: Array of the variable's dtype whose sum with it has the variable's shape.
+      value: Array of the variable's shape and dtype. Python numbers take its dtype.
 
     Returns:
       The new value, of the variable's shape and dtype.
@@ -88,7 +87,8 @@ def assign_add(name: str, value: Any) -> jax.Array:
     """
     running, full = _named("assign_add", name)
     old = _old(running, full)
-    return _assign(running, full, old, old + _as_array(full, value, old))
+    value = _fitting(running, full, value, old)
+    return _assign(running, full, old, old + value)
 
 
 def assign_sub(name: str, value: Any) -> jax.Array:
@@ -96,7 +96,7 @@ def assign_sub(name: str, value: Any) -> jax.Array:
 
     Args:
       name: Relative to the open scope; of a variable made with ``trainable=False``.
-      value: Array of the variable's dtype whose difference from it has the variable's shape.
+      value: Array of the variable's shape and dtype. Python numbers take its dtype.
 
     Returns:
       The new value, of the variable's shape and dtype.
@@ -117,7 +117,8 @@ def assign_sub(name: str, value: Any) -> jax.Array:
     """
     running, full = _named("assign_sub", name)
     old = _old(running, full)
-    return _assign(running, full, old, old - _as_array(full, value, old))
+    value = _fitting(running, full, value, old)
+    return _assign(running, full, old, old - value)
 
 
 def assign_moving_average(
@@ -163,11 +164,10 @@ def assign_moving_average(
         raise ArgumentError.make("variable of a moving average", old.dtype, "of floats")
     if np.shape(decay) != () or not isinstance(decay, int | float | np.floating | jax.Array):
         raise ArgumentError.make("decay", decay, "a scalar")
-    value = _as_array(full, value, old)
+    value = _fitting(running, full, value, old)
     rate = jnp.asarray(1 - decay, old.dtype)
     if not zero_debias:
         return _assign(running, full, old, old - (old - value) * rate)
-    _check_fits(running, full, old, value)
     biased = _beside(running, f"{full}_biased", old.shape, old.dtype)
     step = _beside(running, f"{full}_local_step", (), old.dtype)
     moved = _assign(running, f"{full}_biased", biased, biased - (biased - value) * rate)
@@ -201,53 +201,49 @@ def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
 def _old(running: Pass, full: str) -> jax.Array:
     """The current value of a variable, which may be assigned here."""
     if not running.values.has_state:
-        raise StateError.nothing_to_assign(full, here())
+        raise StateError.nothing_to_assign(full, running.here())
     record = running.records.get(full)
     known = running.values.state_names() if record is None else []
     if record is None and full not in known:
         if running.values.find(full) is not None:
-            raise StateError.trainable(full, first=(), again=here())
+            raise StateError.trainable(full, first=(), again=running.here())
         known = [*running.records, *known]
-        raise VariableNotFoundError.to_assign(full, known=known, sites=here())
+        raise VariableNotFoundError.to_assign(full, known=known, sites=running.here())
     if record is not None and record.facts[0]:
-        raise StateError.trainable(full, first=record.sites, again=here())
+        raise StateError.trainable(full, first=record.sites, again=running.here())
     check_assign(running, full)
     found: jax.Array = running.look(full, (), False)[0] if record is None else running.read(record)
     return found
 
 
 def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
-    new = _as_array(full, value, old)
-    _check_fits(running, full, old, new)
-    new = jax.lax.stop_gradient(new)
+    new = jax.lax.stop_gradient(_fitting(running, full, value, old))
     running.write(full, new)
     return new
 
 
-def _check_fits(running: Pass, full: str, old: jax.Array, new: jax.Array) -> None:
-    record = running.records.get(full)
-    for what in ("shape", "dtype"):
-        if getattr(new, what) != getattr(old, what):
-            raise AssignmentError.of(
-                full,
-                what,
-                asked=getattr(new, what),
-                found=getattr(old, what),
-                aval=(old.shape, old.dtype),
-                first=record.sites if record else (),
-                again=here(),
-            )
-
-
-def _as_array(full: str, value: Any, old: jax.Array) -> jax.Array:
-    """The value as an array; one without a dtype of its own (a Python number) takes the old one."""
+def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
+    """The value as an array of the old one's shape and dtype; Python numbers take its dtype."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
         raise ArgumentError.make(f"value assigned to {full}", value, "an array or a number")
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
-        raise TransformError.leaked_assignment(full, here())
+        raise TransformError.leaked_assignment(full, running.here())
     array = jnp.asarray(value)
-    takes = array.weak_type and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind])
-    return jax.lax.convert_element_type(array, old.dtype if takes else array.dtype)
+    if array.weak_type and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
+        array = array.astype(old.dtype)
+    record = running.records.get(full)
+    for what in ("shape", "dtype"):
+        if getattr(array, what) != getattr(old, what):
+            raise AssignmentError.of(
+                full,
+                what,
+                asked=getattr(array, what),
+                found=getattr(old, what),
+                aval=(old.shape, old.dtype),
+                first=record.sites if record else (),
+                again=running.here(),
+            )
+    return jax.lax.convert_element_type(array, array.dtype)  # no longer weakly typed
 
 
 _WEAK = {"i": jnp.number, "f": jnp.inexact, "c": jnp.complexfloating}

@@ -24,7 +24,6 @@ from jscope.errors import (
     InitializerTypeError,
     NameClashError,
     NameTypeError,
-    Site,
     StateError,
     TransformError,
     VariableExistsError,
@@ -284,8 +283,10 @@ def request(
         _check_found(running, full, found, wanted, asked, constant)
         return found
 
+    if trainable is not True:
+        trainable = _trainable(running, full, trainable)
     if action is Action.REFUSE_MISSING or running.frozen:
-        found = _find(running, full, wanted)
+        found = _find(running, full, wanted, trainable)
         if found is None:
             raise VariableNotFoundError.under_reuse(
                 full,
@@ -312,8 +313,6 @@ def request(
         initializer = default_initializer(resolved)
         if initializer is None:
             raise InitializerError.no_default(full, resolved, sites(raw_sites))
-    if trainable is not True:
-        trainable = _trainable(running, full, trainable)
     if collections is not None:
         collections = _collections(collections)
     if regularizer is not None or settings.regularizer is not None:
@@ -361,16 +360,17 @@ def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     return jax.lax.empty(value.shape[layers:], value.dtype)
 
 
-def _find(running: Pass, full: str, wanted: Any) -> Any:
+def _find(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     """The value of a name that was given but not requested yet, or None."""
-    found = running.values.find(full)
+    found = running.values.find(full, trainable)
     sizes = running.level.sizes
-    if found is None or not running.values.keeps:
-        return found
+    if found is None:
+        return None
     # Whether it is stacked was not recorded: it is, unless the shape asked for says otherwise.
     if wanted is not None and len(wanted) == len(found.shape):
         sizes = ()
-    trainable = running.values.make(full, (), found.dtype, None, True) is not None
+    if trainable:  # which nobody may have asked for: as in TF1, sharing does not look at it
+        trainable = full not in running.values.state_names()
     value, layers = running.look(full, sizes, trainable)
     if not layers:
         return value
@@ -392,22 +392,18 @@ def _check_sizes(running: Pass, record: Record) -> None:
 
 def _check_state(running: Pass, record: Record) -> None:
     if record.facts[0]:
-        raise StateError.conflict(record.name, first=record.sites, again=_here(running))
-
-
-def _here(running: Pass) -> tuple[Site, ...]:
-    return sites(running.stacks.observe()[0])
+        raise StateError.conflict(record.name, first=record.sites, again=running.here())
 
 
 def _check_clash(running: Pass, full: str) -> None:
     below = running.scope_names.get(full)
     if below is not None:
-        raise NameClashError.make(full, below.name, first=below.sites, again=_here(running))
+        raise NameClashError.make(full, below.name, first=below.sites, again=running.here())
     prefix = full.rpartition("/")[0]
     while prefix not in running.scope_names:
         above = running.records.get(prefix)
         if above is not None:
-            raise NameClashError.make(full, above.name, first=above.sites, again=_here(running))
+            raise NameClashError.make(full, above.name, first=above.sites, again=running.here())
         prefix = prefix.rpartition("/")[0]
 
 
@@ -435,7 +431,7 @@ def _constant(running: Pass, full: str, initializer: Any) -> _Constant:
             kind = array.dtype if typed else np.dtype(jnp.result_type(array.dtype.type(0).item()))
             kind = jax.dtypes.canonicalize_dtype(kind)
             return _Constant(array.shape, kind, weak=not typed)
-    raise InitializerTypeError.not_callable(f"Variable {full}", initializer, _here(running))
+    raise InitializerTypeError.not_callable(f"Variable {full}", initializer, running.here())
 
 
 def _asked_dtype(
@@ -446,9 +442,9 @@ def _asked_dtype(
         return settings.dtype if constant is None else constant.dtype
     asked = dtype_or_none(dtype)
     if asked is None:
-        raise InitializerTypeError.dtype(full, dtype, _here(running))
+        raise InitializerTypeError.dtype(full, dtype, running.here())
     if constant is not None and not constant.weak and constant.dtype != asked:
-        raise InitializerError.constant_dtype(full, asked, constant.dtype, _here(running))
+        raise InitializerError.constant_dtype(full, asked, constant.dtype, running.here())
     return asked
 
 
@@ -477,7 +473,7 @@ def _shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
         else:
             return tuple(shape)
     elif isinstance(shape, _jaxapi.Tracer):
-        raise InitializerTypeError.dimension(full, shape, _here(running))
+        raise InitializerTypeError.dimension(full, shape, running.here())
     elif isinstance(shape, str | bytes) or not hasattr(shape, "__iter__"):
         shape = (shape,)
     elif isinstance(shape, np.ndarray):
@@ -493,9 +489,9 @@ def _dimension(running: Pass, full: str, dim: Any) -> int | None:
             raise TypeError(dim)
         size = operator.index(dim)
     except (TypeError, jax.errors.JAXTypeError):
-        raise InitializerTypeError.dimension(full, dim, _here(running)) from None
+        raise InitializerTypeError.dimension(full, dim, running.here()) from None
     if size < 0:
-        raise InitializerError.negative(full, size, _here(running))
+        raise InitializerError.negative(full, size, running.here())
     return size
 
 
@@ -526,7 +522,7 @@ def _mismatch(
         found=found,
         aval=(value.shape, value.dtype),
         first=record.sites if record else (),
-        again=_here(running),
+        again=running.here(),
         tree="state" if full in running.values.state_names() else "params",
     )
 
@@ -535,7 +531,7 @@ def _check_traced(running: Pass, full: str, value: Any) -> None:
     if _jaxapi.is_around(value, running.trace()):
         return
     error = InitializerError.inner_trace if _jaxapi.is_live(value) else InitializerError.leaked
-    raise error(full, _here(running))
+    raise error(full, running.here())
 
 
 def _trainable(running: Pass, full: str, trainable: Any) -> bool:
@@ -544,7 +540,7 @@ def _trainable(running: Pass, full: str, trainable: Any) -> bool:
     if trainable is not False:
         raise ArgumentError.make("trainable", trainable, "True, False or None")
     if not running.values.has_state:
-        raise StateError.no_state(full, _here(running))
+        raise StateError.no_state(full, running.here())
     return False
 
 

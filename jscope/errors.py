@@ -846,7 +846,7 @@ class RngError(JscopeError, ValueError):
             "next_rng_key was called, but rng is None.",
             {
                 "asked": f"at {where(sites)}",
-                "fix": "pass a key, net.apply(params, jax.random.key(0), ...); "
+                "fix": "pass a key, such as jax.random.key(0), as the rng of init or apply; "
                 "jscope.has_rng() tells whether there is one.",
             },
             rng="None",
@@ -1043,14 +1043,16 @@ class CheckError(JscopeError, ValueError):
         )
 
     @classmethod
-    def not_a_mapping(cls, what: str, value: object) -> Self:
-        pair = isinstance(value, tuple)
-        fix = (
-            "a pair (params, state) goes to a network of jscope.transform_with_state; this one "
-            "takes params alone."
-            if pair
-            else "pass what init returned, or any nested mapping of names to arrays."
-        )
+    def not_a_mapping(cls, what: str, value: object, *, has_state: bool = False) -> Self:
+        if not isinstance(value, tuple):
+            fix = "pass what init returned, or any nested mapping of names to arrays."
+        elif has_state:
+            fix = "pass the pair that init returned as two arguments, apply(params, state, ...)."
+        else:
+            fix = (
+                "a pair (params, state) goes to a network of jscope.transform_with_state; this one "
+                "takes params alone."
+            )
         return cls._report(
             f"{what} must be a nested mapping of names to arrays, got {type(value).__name__}.",
             {"fix": fix},

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jscope as js
@@ -34,12 +35,17 @@ def digits() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def mnist() -> ModuleType:
+    return load("mnist")
+
+
+@pytest.fixture(scope="module")
 def siamese() -> ModuleType:
     return load("siamese")
 
 
 def test_every_example_is_run_here():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"digits", "siamese"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"digits", "mnist", "siamese"}
 
 
 def test_digits_learns_in_forty_steps_and_saves_its_picture(digits, tmp_path, capsys):
@@ -100,3 +106,84 @@ def test_siamese_without_reuse_is_refused(siamese):
         match=r"^Variable tower/dense1/kernel already exists, disallowed\.",
     ):
         siamese.net.specs(images, images, reuse=False)
+
+
+IMAGES, DIGITS = (
+    jax.ShapeDtypeStruct([2, 28, 28, 1], np.float32),
+    jax.ShapeDtypeStruct([2], np.int32),
+)
+
+
+def test_mnist_learns_in_thirty_steps_and_saves_its_picture(mnist, tmp_path, capsys):
+    picture = tmp_path / "mnist.png"
+    accuracy = mnist.main(steps=30, picture=str(picture))
+    assert 0.8 < accuracy <= 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"test accuracy {accuracy:.4f}, picture saved to {picture}"
+    )
+
+
+def test_mnist_has_one_tower_of_params_and_its_averages_are_state(mnist):
+    specs = mnist.net.specs(IMAGES, DIGITS, IMAGES)
+    norm = ["gamma", "beta"]
+    assert {name: list(scope) for name, scope in specs.params()["net"].items()} == {
+        "conv1": ["kernel", *norm],
+        "conv2": ["kernel", *norm],
+        "hidden": ["kernel", "bias", *norm],
+        "scores": ["kernel", "bias"],
+    }
+    assert {name: list(scope) for name, scope in specs.state()["net"].items()} == {
+        name: ["moving_mean", "moving_variance"] for name in ("conv1", "conv2", "hidden")
+    }
+
+
+def test_mnist_without_reuse_is_refused(mnist):
+    def towers(images):
+        return mnist.convnet(images, training=True), mnist.convnet(images, training=False)
+
+    with pytest.raises(
+        js.errors.VariableExistsError,
+        match=r"^Variable net/conv1/kernel already exists, disallowed\.",
+    ):
+        js.transform_with_state(towers).specs(IMAGES)
+
+
+def test_mnist_trains_the_state_and_reads_without_changing_it(mnist):
+    images, digits = np.ones([2, 28, 28, 1], np.float32), np.array([3, 5], np.int32)
+    params, state = mnist.net.init(0, images, digits, images)
+    (_, scores), moved = mnist.net.apply(params, state, 1, images, digits, images)
+    x = js.transform(lambda images: mnist.conv2d(images, 16)).apply(
+        params["net"]["conv1"], None, images
+    )
+    np.testing.assert_allclose(
+        moved["net"]["conv1"]["moving_mean"], 0.1 * x.mean([0, 1, 2]), rtol=1e-5, atol=1e-6
+    )
+    said, kept = mnist.reader.apply(params, moved, None, images)  # no key: nothing is dropped
+    assert said.tolist() == scores.argmax(-1).tolist()  # the eval tower saw the moved averages
+    assert jax.tree.all(jax.tree.map(lambda a, b: a is b, kept, moved))
+
+
+def test_mnist_drops_by_the_key(mnist):
+    images = np.random.default_rng(0).random([2, 28, 28, 1], np.float32)
+    net = js.transform_with_state(lambda images: mnist.convnet(images, training=True))
+    params, state = net.init(0, images)
+    scores = [net.apply(params, state, seed, images)[0] for seed in (1, 1, 2)]
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] != scores[2]).any()
+    with pytest.raises(js.errors.RngError, match=r"^next_rng_key was called, but rng is None\."):
+        net.apply(params, state, None, images)
+
+
+def test_mnist_says_what_to_install(mnist, monkeypatch):
+    monkeypatch.setattr(mnist.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jscope\[examples\]'$"):
+        mnist.load_mnist()
+
+
+def test_mnist_is_read_whole(mnist):
+    images, digits = mnist.load_mnist()
+    assert (images.shape, images.dtype) == ((5000, 28, 28, 1), np.float32)
+    assert (images.min(), images.max()) == (0, 1)
+    assert np.bincount(digits).tolist() == [500] * 10
+    assert (np.diff(digits) >= 0).all()  # the split of main counts on it

@@ -1,0 +1,413 @@
+"""State: variables that are not trainable, and assigning to them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+from jscope import errors
+
+ZEROS = jax.nn.initializers.zeros
+X = jnp.array([[1.0, 2.0], [3.0, 6.0]])
+
+
+def batch_norm(x: jax.Array, training: bool) -> jax.Array:
+    with js.variable_scope("norm", reuse=js.AUTO_REUSE):
+        gamma = js.get_variable("gamma", [2], initializer=jax.nn.initializers.ones)
+        mean = js.get_variable("moving_mean", [2], initializer=ZEROS, trainable=False)
+        if training:
+            js.assign_moving_average("moving_mean", x.mean(0), 0.5)
+            mean = x.mean(0)
+    return gamma[None] * (x - mean[None])
+
+
+NET = js.transform_with_state(batch_norm)
+
+
+def test_init_returns_initial_values_in_two_trees() -> None:
+    params, state = NET.init(0, X, True)
+    chex.assert_trees_all_equal(params, js.Params({"norm": {"gamma": jnp.ones(2)}}))
+    chex.assert_trees_all_equal(state, js.Params({"norm": {"moving_mean": jnp.zeros(2)}}))
+    assert isinstance(state, js.Params)
+
+
+def test_specs_tell_params_from_state() -> None:
+    specs = NET.specs(X, True)
+    assert list(specs) == ["norm/gamma", "norm/moving_mean"]
+    assert repr(specs.params()) == "Params({'norm': {'gamma': float32[2]}})"
+    assert repr(specs.state()) == "Params({'norm': {'moving_mean': float32[2]}})"
+    params, state = NET.init(0, X, True)
+    js.check(params, specs)
+    js.check(state, specs.state())
+
+
+def test_apply_returns_the_new_state_and_changes_nothing_given() -> None:
+    params, state = NET.init(0, X, True)
+    _, after = NET.apply(params, state, None, X, True)
+    chex.assert_trees_all_close(after["norm"]["moving_mean"], jnp.array([1.0, 2.0]))
+    chex.assert_trees_all_equal(state["norm"]["moving_mean"], jnp.zeros(2))
+    _, again = NET.apply(params, after, None, X, True)
+    chex.assert_trees_all_close(again["norm"]["moving_mean"], jnp.array([1.5, 3.0]))
+
+
+def test_an_apply_that_assigns_nothing_returns_the_same_arrays() -> None:
+    params, state = NET.init(0, X, True)
+    _, after = NET.apply(params, state, None, X, False)
+    assert after is state
+    _, after = NET.apply(params, state.to_dict(), None, X, False)
+    assert isinstance(after, js.Params)
+    assert after["norm"]["moving_mean"] is state["norm"]["moving_mean"]
+
+
+def test_state_that_the_function_does_not_know_is_kept() -> None:
+    params, state = NET.init(0, X, True)
+    extra = js.Params({**state, "other": {"v": jnp.ones(1), "empty": {}}})
+    _, after = NET.apply(params, extra, None, X, True)
+    assert jax.tree.structure(after) == jax.tree.structure(extra)
+    assert after["other"]["v"] is extra["other"]["v"]
+
+
+def test_any_mapping_will_do_for_state() -> None:
+    params, state = NET.init(0, X, True)
+    plain = {"norm": {"moving_mean": np.zeros(2, np.float32)}}
+    _, after = NET.apply(params.to_dict(), plain, None, X, True)
+    chex.assert_trees_all_close(after, NET.apply(params, state, None, X, True)[1])
+
+
+def test_later_reads_in_the_pass_see_the_new_value() -> None:
+    def fn() -> Any:
+        old = js.get_variable("v", initializer=1.0, trainable=False)
+        with js.variable_scope("", reuse=True):
+            assert js.get_variable("v") is old
+            new = js.assign("v", 5.0)
+            # init returns initial values: it sees no assignment.
+            assert (js.get_variable("v") is new) is not js.is_initializing()
+            return old, new, js.get_variable("v", []), js.assign_sub("v", 2.0)
+
+    net = js.transform_with_state(fn)
+    values, state = net.apply(*net.init(0), None)
+    assert [float(value) for value in values] == [1, 5, 5, 3]
+    assert float(state["v"]) == 3
+
+
+def test_the_first_request_decides_whether_a_variable_is_trainable() -> None:
+    def fn(first: Any, then: Any) -> Any:
+        with js.variable_scope("s", reuse=js.AUTO_REUSE):
+            js.get_variable("v", [], trainable=first)
+            return js.get_variable("v", [], trainable=then)
+
+    net = js.transform_with_state(fn)
+    assert list(net.specs(False, True).state()["s"]) == ["v"]
+    assert list(net.specs(True, None).params()["s"]) == ["v"]
+    with pytest.raises(errors.StateError) as caught:
+        net.specs(True, False)
+    line = fn.__code__.co_firstlineno
+    assert str(caught.value) == (
+        "Trying to share variable s/v with trainable=False, but it was made trainable.\n"
+        f"  first:  at tests/test_state.py:{line + 2} in fn\n"
+        f"  again:  at tests/test_state.py:{line + 3} in fn\n"
+        "  fix:    give both requests the same trainable."
+    )
+
+
+def make(**options: Any) -> None:
+    js.get_variable("a/v", [2], initializer=ZEROS, trainable=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(jnp.zeros(3), "shape"), (1.0, "shape"), (jnp.zeros(2, int), "dtype")]
+)
+def test_a_value_of_another_shape_or_dtype_is_refused(value: Any, what: str) -> None:
+    def fn() -> None:
+        make()
+        js.assign("a/v", value)
+
+    net = js.transform_with_state(fn)
+    found = {"shape": "(2,)", "dtype": "float32"}[what]
+    given = {"shape": "(3,)" if np.ndim(value) else "()", "dtype": "int32"}[what]
+    for call in (
+        lambda: net.init(0),
+        lambda: net.apply({}, {"a": {"v": jnp.zeros(2)}}, None),
+    ):
+        with pytest.raises(errors.AssignmentError) as caught:
+            call()
+        assert isinstance(caught.value, errors.StateError | errors.VariableMismatchError)
+        first, *rest = str(caught.value).splitlines()
+        assert first == (
+            f"Trying to assign to variable a/v, but the value has {what} {given} and the variable "
+            f"has {what} {found}."
+        )
+        assert rest[0].startswith("  first:  float32[2] at tests/test_state.py:")
+        assert rest[1].startswith("  again:  at tests/test_state.py:")
+        assert rest[2] == f"  fix:    assign a value whose {what} is {found}."
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (str(again), again.found) == (str(caught.value), caught.value.found)
+
+
+def assign_average(name: str, value: Any) -> jax.Array:
+    return js.assign_moving_average(name, value, 0.5)
+
+
+CALLS = [js.assign, js.assign_add, js.assign_sub, assign_average]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("value", [jnp.zeros(3), jnp.zeros(()), jnp.zeros(2, jnp.bfloat16)])
+def test_nothing_is_broadcast_or_promoted_silently(call: Any, value: Any) -> None:
+    with pytest.raises(errors.AssignmentError, match=r"^Trying to assign to variable a/v"):
+        js.transform_with_state(lambda: (make(), call("a/v", value))).init(0)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_cannot_be_assigned(call: Any) -> None:
+    def trainable() -> None:
+        js.get_variable("w", [2])
+        call("w", jnp.zeros(2))
+
+    def missing() -> None:
+        make()
+        call("v", jnp.zeros(2))
+
+    with pytest.raises(errors.StateError, match=r"^Variable w is trainable, so it cannot be assig"):
+        js.transform_with_state(trainable).init(0)
+    with pytest.raises(errors.StateError, match=r"^Variable w is trainable, so it cannot be assig"):
+        js.transform_with_state(lambda: call("w", 0.0)).apply({"w": 1.0}, {}, None)
+    for run in (
+        lambda: js.transform_with_state(missing).init(0),
+        lambda: js.transform_with_state(missing).apply({}, {"a": {"v": jnp.zeros(2)}}, None),
+    ):
+        with pytest.raises(
+            errors.VariableNotFoundError, match=r"(?s)^Variable v does not exist.*near:   'a/v'"
+        ):
+            run()
+    with pytest.raises(errors.ArgumentError, match="value assigned to a/v must be an array"):
+        js.transform_with_state(lambda: (make(), call("a/v", "text"))).init(0)
+    with pytest.raises(errors.NameTypeError):
+        js.transform_with_state(lambda: call(3, 0.0)).init(0)
+    with pytest.raises(errors.InvalidNameError):
+        js.transform_with_state(lambda: call("a//v", 0.0)).init(0)
+    with pytest.raises(errors.NoPassError):
+        call("v", 0.0)
+
+
+def test_transform_points_to_transform_with_state() -> None:
+    with pytest.raises(errors.StateError, match=r"use jscope\.transform_with_state"):
+        js.transform(make).init(0)
+    with pytest.raises(errors.StateError) as caught:
+        js.transform(lambda: js.assign("v", 0.0)).init(0)
+    assert str(caught.value).splitlines()[0] == (
+        "Variable v cannot be assigned: jscope.transform keeps no state."
+    )
+
+
+def test_a_variable_in_the_other_tree_is_pointed_to() -> None:
+    net = js.transform_with_state(make)
+    with pytest.raises(errors.VariableNotFoundError) as caught:
+        net.apply({"a": {"v": jnp.zeros(2)}}, {}, None)
+    first, _, *rest = str(caught.value).splitlines()
+    assert first == "Variable a/v does not exist in the state given to apply."
+    assert rest[-1] == (
+        "  fix:    it is in the params: ask for it with trainable=True, as init did."
+    )
+    with pytest.raises(errors.VariableMismatchError, match="in the state given to apply"):
+        net.apply({}, {"a": {"v": jnp.zeros(3)}}, None)
+    with pytest.raises(errors.NameClashError, match="in the state given to apply"):
+        net.apply({}, {"a": jnp.zeros(3)}, None)
+    with pytest.raises(errors.CheckError, match=r"^state must be a nested mapping"):
+        net.apply({}, jnp.zeros(3), None)
+    with pytest.raises(errors.CheckError, match=r"as two arguments, apply\(params, state, "):
+        net.apply(({}, {"a": {"v": jnp.zeros(2)}}), None, None)
+
+
+def shared(**options: Any) -> jax.Array:
+    with js.variable_scope("a", reuse=True):
+        return js.get_variable("v", [2], **options)
+
+
+def test_reuse_finds_state_that_was_given() -> None:
+    net = js.transform_with_state(shared)
+    here, there = {"a": {"v": jnp.ones(2)}}, {"a": {"v": jnp.zeros(2)}}
+    for options in ({"trainable": False}, {}):
+        out, _ = net.apply({}, here, None, **options)
+        chex.assert_trees_all_equal(out, jnp.ones(2))
+    out, _ = net.apply(there, here, None, trainable=False)
+    chex.assert_trees_all_equal(out, jnp.ones(2))
+    with pytest.raises(errors.VariableNotFoundError, match=r"^Variable a/v does not exist"):
+        net.apply(here, {}, None, trainable=False)
+    with pytest.raises(errors.StateError, match="transform_with_state"):
+        js.transform(shared).apply(here, None, trainable=False)
+
+
+def test_assigning_without_a_request_works_in_apply() -> None:
+    net = js.transform_with_state(lambda: js.assign("a/v", jnp.ones(2)))
+    _, state = net.apply({}, {"a": {"v": jnp.zeros(2)}}, None)
+    chex.assert_trees_all_equal(state["a"]["v"], jnp.ones(2))
+
+
+def test_python_numbers_take_the_dtype_of_the_variable() -> None:
+    def fn(dtype: Any, value: Any) -> jax.Array:
+        js.get_variable("v", [], dtype, ZEROS, trainable=False)
+        return js.assign("v", value)
+
+    net = js.transform_with_state(fn)
+    for dtype, value in ((jnp.bfloat16, 0.5), (jnp.int8, 3), (jnp.float16, 2), (jnp.bool_, True)):
+        out, state = net.apply(*net.init(0, dtype, value), None, dtype, value)
+        assert state["v"].dtype == dtype
+        assert not state["v"].weak_type
+        assert out == value
+    with pytest.raises(errors.AssignmentError, match="has dtype float32 and the variable has dtyp"):
+        net.init(0, jnp.int32, 0.5)
+
+
+def test_an_assigned_value_carries_no_gradient() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        w = js.get_variable("w", initializer=2.0)
+        js.get_variable("v", initializer=0.0, trainable=False)
+        return x * w + js.assign("v", x * w)
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0, 3.0)
+
+    def loss(params: Any, x: Any) -> Any:
+        return net.apply(params, state, None, x)
+
+    (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(params, 3.0)
+    assert (float(value), float(after["v"]), float(gradient["w"])) == (12, 6, 3)
+    second = jax.grad(lambda p: jax.grad(loss, has_aux=True)(p, 3.0)[0]["w"] ** 2)(params)
+    assert float(second["w"]) == 0
+    assert float(jax.grad(lambda x: loss(params, x)[0])(3.0)) == 2
+    _, tangent = jax.linearize(lambda p: loss(p, 3.0)[0], params)
+    assert float(tangent(params)) == 6
+    # What the optimizer of a bilevel program needs: state is an argument as any other.
+    assert float(jax.grad(lambda s: net.apply(params, s, None, 3.0)[0])(state)["v"]) == 0
+
+
+def test_moving_average_follows_tf1() -> None:
+    # moving_averages.assign_moving_average of TF 2.21, v starting at 10, decay 0.9, values 1 2 4;
+    # by its definition: v -= (v - value) * (1 - decay); zero_debias: biased / (1 - decay**step).
+    plain, debiased, biased = 10.0, [], 0.0
+    wanted = []
+    for step, value in enumerate([1.0, 2.0, 4.0], 1):
+        plain -= (plain - value) * 0.1
+        biased -= (biased - value) * 0.1
+        wanted.append(plain)
+        debiased.append(biased / (1 - 0.9**step))
+
+    def fn(value: Any, zero_debias: bool) -> jax.Array:
+        js.get_variable("v", initializer=10.0, trainable=False)
+        return js.assign_moving_average("v", value, 0.9, zero_debias)
+
+    net = js.transform_with_state(fn)
+    for zero_debias, expected in ((False, wanted), (True, debiased)):
+        params, state = net.init(0, 1.0, zero_debias)
+        for value, new in zip([1.0, 2.0, 4.0], expected, strict=True):
+            out, state = net.apply(params, state, None, value, zero_debias)
+            chex.assert_trees_all_close(out, jnp.float32(new), rtol=1e-5)
+            assert state["v"] == out
+    assert list(state) == ["v", "v_biased", "v_local_step"]
+    assert float(state["v_local_step"]) == 3
+
+
+def test_the_arguments_of_a_moving_average_are_checked() -> None:
+    def fn(decay: Any = 0.5, zero_debias: Any = False, dtype: Any = jnp.float32) -> None:
+        js.get_variable("v", [], dtype, ZEROS, trainable=False)
+        js.assign_moving_average("v", jnp.zeros([], dtype), decay, zero_debias)
+
+    net = js.transform_with_state(fn)
+    net.init(0)
+    net.init(0, jnp.float32(0.5))
+    with pytest.raises(errors.ArgumentError, match="The decay must be a scalar"):
+        net.init(0, jnp.zeros(2))
+    with pytest.raises(errors.ArgumentError, match="The zero_debias must be True or False"):
+        net.init(0, 0.5, 1)
+    with pytest.raises(errors.ArgumentError, match="variable of a moving average must be of float"):
+        net.init(0, 0.5, False, jnp.int32)
+    with pytest.raises(errors.AssignmentError):
+        js.transform_with_state(
+            lambda: (make(), js.assign_moving_average("a/v", jnp.zeros(3), 0.5, True))
+        ).init(0)
+
+
+def test_a_leaked_value_is_refused() -> None:
+    kept: list[Any] = []
+
+    def fn(x: jax.Array) -> None:
+        make()
+        jax.checkpoint(lambda y: kept.append(y) or y)(x)
+        js.assign("a/v", kept[-1])
+
+    with pytest.raises(
+        errors.TransformError, match=r"^The value assigned to variable a/v is a tracer that leaked"
+    ):
+        js.transform_with_state(fn).init(0, jnp.zeros(2))
+
+
+def test_an_initial_value_of_state_can_be_computed_in_the_function() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        js.get_variable("shift", initializer=-x.mean(0), trainable=False)
+        js.assign("shift", jnp.zeros(2))
+        with js.variable_scope("", reuse=True):
+            return js.get_variable("shift")
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0, X)
+    chex.assert_trees_all_close(state["shift"], jnp.array([-2.0, -4.0]))
+    assert params == js.Params({})
+
+
+def test_state_survives_jit_and_scan_over_steps() -> None:
+    params, state = NET.init(0, X, True)
+
+    def step(state: Any, x: jax.Array) -> Any:
+        out, state = NET.apply(params, state, None, x, True)
+        return state, out
+
+    batches = jnp.stack([X, 2 * X, 3 * X])
+    scanned, outs = jax.jit(lambda s: jax.lax.scan(step, s, batches))(state)
+    looped = state
+    for batch, out in zip(batches, outs, strict=True):
+        looped, wanted = step(looped, batch)
+        chex.assert_trees_all_close(out, wanted, rtol=1e-6)
+    chex.assert_trees_all_close(scanned, looped, rtol=1e-6)
+
+
+def test_the_call_shapes() -> None:
+    net = js.transform_with_state(batch_norm)
+    assert repr(net) == f"TransformedWithState({batch_norm!r})"
+    init, apply = net
+    assert (init, apply) == (net.init, net.apply)
+    again = pickle.loads(pickle.dumps(js.transform_with_state(make)))
+    assert isinstance(again, js.TransformedWithState)
+    bare = js.without_apply_rng(net)
+    params, state = bare.init(0, X, True)
+    chex.assert_trees_all_equal(
+        bare.apply(params, state, X, True), net.apply(params, state, None, X, True)
+    )
+    assert isinstance(bare, js.TransformedWithState)
+    with pytest.raises(
+        errors.ArgumentError, match="argument of transform_with_state must be a fun"
+    ):
+        js.transform_with_state(3)
+    both = jax.vmap(net.apply, (None, 0, None, None, None))
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1]), state)
+    assert both(params, stacked, None, X, False)[0].shape == (2, 2, 2)
+
+
+def test_a_failed_pass_leaves_state_alone() -> None:
+    def fn() -> None:
+        make()
+        js.assign("a/v", jnp.ones(2))
+        raise KeyError("stop")
+
+    net = js.transform_with_state(fn)
+    state = {"a": {"v": jnp.zeros(2)}}
+    with pytest.raises(KeyError, match="stop"):
+        net.apply({}, state, None)
+    assert state["a"]["v"].tolist() == [0, 0]
