@@ -141,7 +141,10 @@ def assigned_values(level: Level) -> dict[str, Any]:
 
 def _current(running: Pass, name: str) -> Any:
     record = running.records.get(name)
-    return running.read(record) if record is not None else running.look(name, (), False)[0]
+    if record is not None:
+        return running.read(record)
+    state, _ = running.look(name, (), trainable=False)
+    return running.look(name, (), trainable=True)[0] if state is None else state
 
 
 class Carry(NamedTuple):

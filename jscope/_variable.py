@@ -304,6 +304,8 @@ def request(
         wanted = constant.shape
         if isinstance(initializer, _jaxapi.Tracer):
             _check_traced(running, full, initializer)
+            if running.level.sizes:
+                raise InitializerError.stacked(full, sites(raw_sites))
         elif not isinstance(initializer, jax.Array):
             initializer = np.array(initializer, resolved)  # as it is now: the user may change it
     elif wanted is None or None in wanted:
@@ -354,9 +356,9 @@ def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     value, layers = running.look(full, running.level.sizes, trainable)
     if not layers or value is None:
         return value
-    sizes = running.level.sizes[-layers:]
-    if value.shape[:layers] != sizes:
-        raise _mismatch(running, full, "shape", sizes + wanted, value.shape, value)
+    asked = running.level.sizes[-layers:] + wanted
+    if value.shape != asked:
+        raise _mismatch(running, full, "shape", asked, value.shape, value)
     return jax.lax.empty(value.shape[layers:], value.dtype)
 
 

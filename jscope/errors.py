@@ -596,6 +596,16 @@ class InitializerError(JscopeError, ValueError):
         )
 
     @classmethod
+    def stacked(cls, name: str, sites: tuple[Site, ...]) -> Self:
+        return cls._at(
+            f"The initial value of variable {name} is a traced value, which cannot be that of "
+            "every layer or instance of a stack.",
+            name,
+            sites,
+            "pass a function f(key, shape, dtype), or a constant that is not traced.",
+        )
+
+    @classmethod
     def leaked(cls, name: str, sites: tuple[Site, ...]) -> Self:
         return cls._at(
             f"The initial value of variable {name} is a tracer that leaked from a finished trace.",
