@@ -40,6 +40,13 @@ def check_draw(running: Pass) -> None:
     running.level.enter_branches(crossing.branches)
 
 
+def check_put(running: Pass) -> None:
+    """Raises TransformError where no state could get out."""
+    bar = bars_assign(running.level, running.stacks.crossing())
+    if bar is not None and running.values.has_state:
+        raise TransformError.put(bar.name, running.here())
+
+
 def check_assign(running: Pass, name: str) -> None:
     """Raises TransformError where a value assigned to ``name`` could not get out."""
     bar = bars_assign(running.level, running.stacks.crossing())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from jscope import _jaxapi, _pass
-from jscope._effects import bars_assign, bars_draw, check_assign
+from jscope._effects import bars_assign, bars_draw, check_assign, check_put
 from jscope._jaxapi import Transform
 from jscope._level import Fold, Level
 from jscope._pass import Pass
@@ -258,6 +258,7 @@ def put_carry(carry: Carry) -> None:
     running = _pass.current("put_carry")
     if not isinstance(carry, Carry):
         raise StateError.not_a_carry(carry)
+    check_put(running)
     for name in running.lifted:
         check_assign(running, name)
         if running.values.initializing or running.level.planning:

@@ -927,6 +927,19 @@ class TransformError(JscopeError, ValueError):
         )
 
     @classmethod
+    def put(cls, transform: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"A carry cannot be put back inside {transform}: its state could not get out.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "return the carry from the transformed function, and put what the transform "
+                "returns.",
+            },
+            transform=transform,
+            sites=sites,
+        )
+
+    @classmethod
     def assign_shared(cls, name: str, place: str, sites: tuple[Site, ...]) -> Self:
         reason, fix = _SHARED[place]
         return cls._report(
