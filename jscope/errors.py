@@ -1030,6 +1030,29 @@ class TransformError(JscopeError, ValueError):
 class EmptySelectionError(JscopeError, ValueError):
     """A pattern that selects nothing. Facts: ``pattern``, ``near``."""
 
+    pattern: str
+    near: tuple[str, ...]
+
+    @classmethod
+    def scope(cls, scope: str, known: Iterable[str]) -> Self:
+        near = tuple(_near(scope, known))
+        return cls._report(
+            f"There are no variables in the scope {scope!r}.",
+            {"near": _quote(near), "fix": "give the full name of a scope, such as 'net/blocks'."},
+            pattern=scope,
+            near=near,
+        )
+
+    @classmethod
+    def layers(cls, scope: str, name: str) -> Self:
+        place = f"in the scope {scope!r}" if scope else "in the tree"
+        return cls._report(
+            f"There are no layers {name}_0, {name}_1, ... {place}.",
+            {"fix": "give the name that the scopes of the layers share, name='layer'."},
+            pattern=f"{name}_*",
+            near=(),
+        )
+
 
 class CheckError(JscopeError, ValueError):
     """Params that do not fit.
@@ -1094,6 +1117,10 @@ class CheckError(JscopeError, ValueError):
             unexpected=(),
             mismatched={name: ("an array", found)},
         )
+
+    @classmethod
+    def layers(cls, first: str, fix: str) -> Self:
+        return cls._report(first, {"fix": fix}, missing=(), unexpected=(), mismatched={})
 
     @classmethod
     def bad_key(cls, key: object) -> Self:
