@@ -482,7 +482,150 @@ def test_leaked_tracers_in_params_and_values() -> None:
     )
 
 
+def stateful(program: Callable[..., Any], *args: Any) -> errors.JscopeError:
+    with pytest.raises(errors.JscopeError) as caught:
+        js.transform_with_state(program).init(0, *args)
+    return caught.value
+
+
+def draw(x: jax.Array) -> jax.Array:
+    return x + jax.random.normal(js.next_rng_key(), x.shape)
+
+
+def count(x: jax.Array) -> jax.Array:
+    js.get_variable("net/calls", initializer=0, trainable=False)
+    js.assign_add("net/calls", 1)
+    return x
+
+
+FUNCTIONALIZE = (
+    "wrap the function, pure, carry = jscope.functionalize(fn), pass the carry through the "
+    "transform, and write it back, jscope.put_carry(carry)."
+)
+
+
+def test_draws_inside_raw_transforms() -> None:
+    error = raised(lambda x: jax.lax.map(draw, x), X)
+    assert type(error) is errors.TransformError
+    assert error.transform == "jax.lax.map"
+    assert report(error) == (
+        "A random key cannot be drawn inside raw jax.lax.map: every run of the function would get "
+        "the same one.\n"
+        "  asked:  at FILE:N in draw < FILE:N in <lambda>\n"
+        "  fix:    use jscope.map, which takes the same arguments and gives every run keys of its "
+        "own."
+    )
+    error = raised(lambda x: jax.lax.associative_scan(lambda a, b: a + draw(b), x), X)
+    assert (
+        report(error)
+        .splitlines()[0]
+        .startswith("A random key cannot be drawn inside raw jax.lax.associative_scan: ")
+    )
+    assert report(error).endswith(f"  fix:    {FUNCTIONALIZE}")
+
+
+def test_assignments_inside_raw_transforms() -> None:
+    error = stateful(lambda x: jax.checkpoint(count)(x), X)
+    assert type(error) is errors.TransformError
+    assert (error.name, error.transform) == ("net/calls", "jax.checkpoint")
+    assert report(error) == (
+        "Variable net/calls cannot be assigned inside raw jax.checkpoint: the value could not get "
+        "out of it.\n"
+        "  asked:  at FILE:N in count < FILE:N in <lambda>\n"
+        "  fix:    use jscope.checkpoint, which takes the same arguments and carries state."
+    )
+    error = stateful(lambda x: jax.vjp(count, x), X)
+    assert report(error).endswith(f"  fix:    {FUNCTIONALIZE}")
+    error = stateful(lambda x: jax.named_call(count, name="n")(x), X)
+    assert report(error).endswith(
+        "  fix:    open `with jax.named_scope(name):` instead, which is no function of its own."
+    )
+    error = stateful(lambda x: js.vmap(count)(x), X)
+    assert report(error) == (
+        "Variable net/calls cannot be assigned inside jscope.vmap(variables='share'): every "
+        "instance would assign a value of its own.\n"
+        "  asked:  at FILE:N in count < FILE:N in <lambda>\n"
+        "  fix:    return the values and assign one outside, or use "
+        "jscope.vmap(variables='split'), where each instance has variables of its own."
+    )
+
+    def put(x: jax.Array) -> jax.Array:
+        _, carry = js.functionalize(count)
+        return jax.checkpoint(lambda y: js.put_carry(carry) or y)(x)
+
+    assert report(stateful(put, X)) == (
+        "A carry cannot be put back inside jax.checkpoint: its state could not get out.\n"
+        "  asked:  at FILE:N in <lambda> < FILE:N in put\n"
+        "  fix:    return the carry from the transformed function, and put what the transform "
+        "returns."
+    )
+
+
+def test_variables_that_cannot_be_assigned() -> None:
+    def trainable() -> None:
+        js.get_variable("w", [1])
+        js.assign("w", 0.0)
+
+    assert report(stateful(trainable)) == (
+        "Variable w is trainable, so it cannot be assigned.\n"
+        "  first:  at FILE:N in trainable\n"
+        "  asked:  at FILE:N in trainable\n"
+        "  fix:    make it with get_variable(name, ..., trainable=False); what an optimizer trains "
+        "is changed outside, in params."
+    )
+
+    def misspelt(x: jax.Array) -> None:
+        count(x)
+        js.assign("net/call", 0)
+
+    error = stateful(misspelt, X)
+    assert type(error) is errors.VariableNotFoundError
+    assert report(error) == (
+        "Variable net/call does not exist, so it cannot be assigned.\n"
+        "  asked:  at FILE:N in misspelt\n"
+        "  near:   'net/calls'\n"
+        "  fix:    make it first, get_variable(name, ..., trainable=False), or correct the name; it "
+        "is relative to the open scope."
+    )
+    assert report(raised(lambda: js.assign("v", 0.0))) == (
+        "Variable v cannot be assigned: jscope.transform keeps no state.\n"
+        "  asked:  at FILE:N in <lambda>\n"
+        "  fix:    use jscope.transform_with_state, and make the variable with trainable=False."
+    )
+
+
+def test_functions_that_change_when_they_are_traced_again() -> None:
+    names = iter("abcdefgh")
+
+    def block(x: jax.Array) -> jax.Array:
+        return x * js.get_variable(next(names), [3])
+
+    params = {name: jnp.ones([2, 3]) for name in "abcdefgh"}
+    error = raised_in_apply(js.layer_stack(2)(block), params, jnp.ones(3))
+    assert report(error) == (
+        "Variable b was used when a function was traced again, but not the first time.\n"
+        "  fix:    make the function pure: the same calls for the same arguments."
+    )
+
+
+def test_carries_that_are_none() -> None:
+    error = stateful(lambda: js.put_carry({"state": 1}))
+    assert type(error) is errors.StateError
+    assert report(error) == (
+        "carry must be what jscope.functionalize gave, or what its function returned, got "
+        "{'state': 1} of type dict.\n"
+        "  fix:    pure, carry = functionalize(fn); out, carry = pure(carry, ...)."
+    )
+
+
 CALLS: dict[str, Callable[[], Any]] = {
+    "assign": lambda: js.assign("v", 0.0),
+    "next_rng_key": lambda: js.next_rng_key(),
+    "has_rng": lambda: js.has_rng(),
+    "is_initializing": lambda: js.is_initializing(),
+    "functionalize": lambda: js.functionalize(abs),
+    "layer_stack": lambda: js.layer_stack(1)(abs)(X[0]),
+    "scan": lambda: js.scan(abs, 0, X),
     "get_variable": lambda: js.get_variable("w", [1]),
     "variable_scope": lambda: js.variable_scope("a").__enter__(),
     "get_variable_scope": lambda: js.get_variable_scope(),

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 from cases import KINDS, PROGRAMS, TRANSFORMS, X, block, wrapped
+from test_twins import LOOPS, ONCE
+from test_twins import block as stateful_block
 
 import jscope as js
 from jscope import _guard, _jaxapi, _pass
@@ -257,3 +259,25 @@ def test_an_eager_apply_equals_the_compiled_one(kind: str) -> None:
     chex.assert_trees_all_close(
         net.apply(params, None, X), jax.jit(net.apply)(params, None, X), rtol=1e-6
     )
+
+
+@pytest.mark.usefixtures("leak_checker")
+@pytest.mark.parametrize("name", [*ONCE, *LOOPS, "split", "stack"])
+def test_the_leak_checker_finds_nothing_in_twins(name: str) -> None:
+    wraps = ONCE | LOOPS
+    wraps |= {
+        "split": lambda f: lambda x: js.vmap(f, variables="split")(x[None])[0],
+        "stack": lambda f: lambda x: js.layer_stack(2, checkpoint=True)(f)(x),
+    }
+
+    def program(x: jax.Array) -> jax.Array:
+        with js.variable_scope("a"):
+            return wraps[name](lambda y: stateful_block(y))(x)
+
+    net = js.transform_with_state(program)
+    params, state = net.init(0, X)
+    jax.eval_shape(net.init, 0, X)
+    jax.make_jaxpr(net.apply)(params, state, 1, X)
+    if name != "while_loop":
+        loss = lambda p: net.apply(p, state, 1, X)[0].sum()  # noqa: E731
+        jax.jit(lambda p: jax.grad(loss)(p))(params)
