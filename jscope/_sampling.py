@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from jscope._spec import Initializer, Shape, VariableSpec
 from jscope.errors import InitializerError, RngError
 
 _CACHED_SAMPLERS = 4096
+_EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
 
 
 def glorot_uniform(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
@@ -94,7 +96,19 @@ def _compile(
         values: jax.Array = jax.lax.map(layer, numbers)
         return values.reshape(stack + shape)
 
-    return jax.jit(sample)
+    traced = jax.jit(sample)
+    if jax.default_backend() != "cpu" or _EFFORT in os.environ.get("XLA_FLAGS", ""):
+        return traced
+    # A sampler runs once: compiled with little effort it gives the same bits, in a third of the
+    # time. JAX takes such options outside of other compilations only.
+    quick = jax.jit(sample, compiler_options={_EFFORT: 1})
+
+    def choose(key_data: jax.Array, words: np.ndarray) -> jax.Array:
+        eager = _jaxapi.is_eager(_jaxapi.current_trace())
+        value: jax.Array = (quick if eager else traced)(key_data, words)
+        return value
+
+    return choose
 
 
 _lock = threading.Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -335,3 +336,24 @@ print("ok")
 def test_deep_scopes_and_many_layers_need_no_higher_recursion_limit() -> None:
     done = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, check=False)
     assert done.stdout == "ok\n", done.stderr
+
+
+def test_samplers_compiled_with_little_effort_give_the_same_bits() -> None:
+    # In a process of its own, because this suite sets the effort for everything.
+    code = """if True:
+        import jax, numpy as np, jscope as js
+        import jax.nn.initializers as init
+        kinds = [None, init.normal(0.02), init.he_normal(), init.orthogonal(), init.zeros]
+        def fn():
+            for number, kind in enumerate(kinds):
+                js.get_variable(f"v{number}", [5, 7], initializer=kind)
+        init = js.transform(fn).init
+        for a, b in zip(*map(jax.tree.leaves, (init(3), jax.jit(init)(3))), strict=True):
+            np.testing.assert_array_equal(a, b)
+        print("equal")
+    """
+    clean = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "equal\n", done.stderr

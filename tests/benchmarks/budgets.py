@@ -7,8 +7,9 @@ Contestants take turns in one process (A B C A B C ...), with a garbage collecti
 measurement. A figure is the median over the rounds of the ratio to the baseline in the same round.
 Work of one Python thread counts CPU-seconds, which other load on the machine disturbs less than
 wall time; jitted calls count wall time. Whatever compiles (init) runs in a process of its own for
-each measurement, with JAX's compilation cache on disk switched off, and counts the CPU-seconds of
-all its threads, after the imports and one trivial compilation.
+each measurement, and counts the CPU-seconds of all its threads, after the imports and one trivial
+compilation; the compilation of a stack counts them too, after jax.clear_caches(). JAX's compilation
+cache on disk is switched off.
 """
 
 from __future__ import annotations
@@ -34,8 +35,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from networks import HAIKU, JSCOPE, LIBRARIES, PLAIN, PLAIN_PER_LAYER, Library, Network
+from networks import (
+    HAIKU,
+    JSCOPE,
+    JSCOPE_LOOP,
+    LIBRARIES,
+    PLAIN,
+    PLAIN_PER_LAYER,
+    Library,
+    Network,
+)
 
+TOKENS = [4, 64, 64]  # batch, time, features: XLA compiles faster than for smaller ones on CPU
 NOT_INSTALLED = "not installed: pip install 'jscope[bench]'"
 
 
@@ -44,12 +55,12 @@ class Effort(NamedTuple):
 
     rounds: int  # of what takes a fraction of a second
     slow_rounds: int  # of what takes a second
-    inits: int  # in a process each, which takes some seconds
+    compiles: int  # of what compiles, which takes some seconds
     jitted: tuple[str, ...]  # whose init is jitted, which takes minutes each
 
 
-FULL = Effort(rounds=61, slow_rounds=21, inits=7, jitted=tuple(LIBRARIES))
-QUICK = Effort(rounds=7, slow_rounds=3, inits=2, jitted=(JSCOPE.name, HAIKU.name))
+FULL = Effort(rounds=61, slow_rounds=21, compiles=7, jitted=tuple(LIBRARIES))
+QUICK = Effort(rounds=7, slow_rounds=3, compiles=2, jitted=(JSCOPE.name, HAIKU.name))
 
 Task = Callable[[], float]  # measures once, in seconds
 Measured = tuple[dict[str, list[float]], dict[str, str]]  # by library: seconds, or why none
@@ -76,7 +87,7 @@ class ChildError(Exception):
 
 def run_child(*arguments: str) -> str:
     """What ``python *arguments`` prints."""
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    environment = dict(os.environ)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode
     command = [sys.executable, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -124,16 +135,17 @@ def measure_all(
     return seconds, notes
 
 
-def compare(line: Line, measured: Measured) -> Line:
-    """Fills ``line`` with the ratios to its baseline, and the verdict."""
+def compare(line: Line, measured: Measured, bases: Mapping[str, list[float]] | None = None) -> Line:
+    """Fills ``line`` with the ratios to its baseline, or to each library's own, and the verdict."""
     seconds, notes = measured
     line.notes |= notes
     line.medians = {name: statistics.median(times) for name, times in seconds.items()}
-    base = seconds.get(line.against)
-    if base is None:
-        return line
+    if bases is None:
+        if line.against not in seconds:
+            return line
+        bases = dict.fromkeys(seconds, seconds[line.against])
     for name, times in seconds.items():
-        ratios = [mine / other for mine, other in zip(times, base, strict=True)]
+        ratios = [mine / other for mine, other in zip(times, bases[name], strict=True)]
         ratio = statistics.median(ratios)
         enter(line, name, ratio)
         if name == JSCOPE.name:
@@ -194,10 +206,10 @@ def small_mlp(library: Library) -> tuple[Network, Any, jax.Array]:
 
 
 def small_transformer(library: Library) -> tuple[Network, Any, jax.Array]:
-    """The network of 12 layers: functions, params, input."""
-    x = jnp.ones([2, 16, 32])
+    """The network of 12 layers: functions, shapes of params, input."""
+    x = jnp.ones(TOKENS)
     network = library.transformer()
-    return network, network.init(jax.random.key(0), x), x
+    return network, jax.eval_shape(network.init, jax.random.key(0), x), x
 
 
 def loss_of(network: Network) -> Callable[[Any, jax.Array], jax.Array]:
@@ -235,9 +247,10 @@ def init(effort: Effort) -> Iterator[Line]:
     for objects in ("shared", "fresh"):
         what = f"init and compile, 500 layers, {objects} initializer objects"
         line = Line(f"{what}; the others eager", HAIKU.name, 0.6)
-        yield compare(line, measure(objects, "eager", LIBRARIES, effort.inits))
-        line = Line(f"{what}; the others under jit", HAIKU.name, 0.02)
-        yield compare(line, measure(objects, "jit", effort.jitted, 1))
+        yield compare(line, measure(objects, "eager", LIBRARIES, effort.compiles))
+        if objects == "shared" or effort is FULL:
+            line = Line(f"{what}; the others under jit", HAIKU.name, 0.02)
+            yield compare(line, measure(objects, "jit", effort.jitted, 1))
 
 
 def init_child(name: str, mode: str, objects: str) -> None:
@@ -301,6 +314,56 @@ def lower(effort: Effort) -> Iterator[Line]:
         measure = f"lower(grad), 12-layer transformer, block in jax.checkpoint{state}"
         for against in (PLAIN, PLAIN_PER_LAYER):
             yield compare(Line(measure, against.name, budget, notes=dict(notes)), measured)
+
+
+def stack(effort: Effort) -> Iterator[Line]:
+    shallow, deep, unrolled = 4, 96, 12
+    x = jnp.ones(TOKENS)
+    functions: dict[str, Callable[[Network], Any]] = {
+        "apply": lambda network: network.fresh_apply(),
+        "grad": lambda network: jax.grad(loss_of(network)),
+    }
+
+    def compiling(network: Network, what: str) -> Task:
+        params = jax.eval_shape(network.init, jax.random.key(0), x)
+
+        def task() -> float:
+            jax.clear_caches()
+            gc.collect()
+            jitted = jax.jit(functions[what](network))
+            start = time.process_time()
+            jitted.lower(params, x).compile()
+            return time.process_time() - start
+
+        return task
+
+    def measure(
+        what: str, depth: int, libraries: Mapping[str, Library]
+    ) -> tuple[Measured, dict[str, list[float]]]:
+        """Seconds of ``depth`` layers, and by library of few layers in the same rounds."""
+        bases: dict[str, list[float]] = {name: [] for name in libraries}
+
+        def make(library: Library) -> Task:
+            few, many = (compiling(library.stack(layers), what) for layers in (shallow, depth))
+
+            def task() -> float:
+                bases[library.name].append(few())
+                return many()
+
+            return task
+
+        return measure_all(make, effort.compiles, libraries=libraries, warm_up=False), bases
+
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(x))
+    itself = f"itself, {shallow} layers"
+    for what in functions:
+        measured, bases = measure(what, deep, LIBRARIES)
+        line = f"trace and compile of {what}, stack of {deep} layers"
+        yield compare(Line(line, itself, 1.3), measured, bases)
+        yield compare(Line(line, PLAIN.name, None), measured)
+        measured, bases = measure(what, unrolled, {JSCOPE.name: JSCOPE_LOOP})
+        line = f"trace and compile of {what}, Python loop over {unrolled} layers"
+        yield compare(Line(line, itself, None), measured, bases)
 
 
 def hlo(effort: Effort) -> Iterator[Line]:
@@ -374,7 +437,7 @@ def imports(effort: Effort) -> Iterator[Line]:
     yield race("import of the library", 1.10, make, effort.slow_rounds)
 
 
-ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, hlo, imports)}
+ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, stack, hlo, imports)}
 
 
 # What is printed.
@@ -458,6 +521,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    jax.config.update("jax_enable_compilation_cache", False)
     if options.child:
         init_child(*options.child)
         return

@@ -1,7 +1,8 @@
-"""Two networks, each written as its users would in plain JAX, jscope and four other libraries.
+"""Three networks, each written as its users would in plain JAX, jscope and four other libraries.
 
 ``mlp``: 1000 variables in 100 scopes, 500 layers of matrix product, bias and tanh.
 ``transformer``: 12 layers, each rematerialised by ``jax.checkpoint`` around one block function.
+``stack``: layers of that transformer, as many as asked for, compiled as one loop.
 
 Scopes are numbered with leading zeros and biases come first, so that every library keeps its
 arrays in the same order and the compiled programs can be compared.
@@ -41,6 +42,7 @@ class Library(NamedTuple):
     distribution: str  # what they install
     mlp: Callable[[bool], Network]  # argument: whether every layer gets its own initializer object
     transformer: Callable[[], Network]
+    stack: Callable[[int], Network]  # argument: how many layers
     remat: str = ""  # its own copy of jax.checkpoint, where the raw one shares weights
 
 
@@ -169,6 +171,18 @@ def plain_transformer_per_layer() -> Network:
     return Network(plain_transformer().init, fresh_apply)
 
 
+def plain_stack(depth: int) -> Network:
+    def init(key: jax.Array, x: jax.Array) -> Params:
+        return {
+            name: _normal()(key, (depth, *shape)) for name, shape in shapes(x.shape[-1]).items()
+        }
+
+    def fresh_apply() -> Apply:
+        return lambda params, x: jax.lax.scan(lambda x, w: (layer(w, x), None), x, params)[0]
+
+    return Network(init, fresh_apply)
+
+
 # jscope.
 
 
@@ -191,27 +205,46 @@ def jscope_mlp(fresh: bool) -> Network:
     return Network(init, lambda: lambda params, x: apply(params, None, x))
 
 
+def _jscope_block() -> Callable[[jax.Array], jax.Array]:
+    import jscope as js
+
+    def block(x: jax.Array) -> jax.Array:
+        normal = _normal()
+        w = {
+            name: js.get_variable(name, shape, initializer=normal)
+            for name, shape in shapes(x.shape[-1]).items()
+        }
+        return layer(w, x)
+
+    return block
+
+
 def jscope_transformer() -> Network:
+    return jscope_loop(DEPTH, jax.checkpoint)
+
+
+def jscope_loop(depth: int, wrap: Callable[[Any], Any] = lambda block: block) -> Network:
     import jscope as js
 
     def transform() -> Any:
-        def block(x: jax.Array) -> jax.Array:
-            normal = _normal()
-            w = {
-                name: js.get_variable(name, shape, initializer=normal)
-                for name, shape in shapes(x.shape[-1]).items()
-            }
-            return layer(w, x)
-
-        checkpointed = jax.checkpoint(block)
+        block = wrap(_jscope_block())
 
         def net(x: jax.Array) -> jax.Array:
-            for i in range(DEPTH):
+            for i in range(depth):
                 with js.variable_scope(f"layer_{i:02}"):
-                    x = checkpointed(x)
+                    x = block(x)
             return x
 
         return js.without_apply_rng(js.transform(net))
+
+    return Network(transform().init, lambda: transform().apply)
+
+
+def jscope_stack(depth: int) -> Network:
+    import jscope as js
+
+    def transform() -> Any:
+        return js.without_apply_rng(js.transform(js.layer_stack(depth)(_jscope_block())))
 
     return Network(transform().init, lambda: transform().apply)
 
@@ -242,7 +275,7 @@ def haiku_mlp(fresh: bool) -> Network:
     return Network(init, lambda: lambda params, x: apply(params, x))
 
 
-def haiku_transformer() -> Network:
+def _haiku_block() -> Any:
     import haiku as hk
 
     class Block(hk.Module):
@@ -254,11 +287,33 @@ def haiku_transformer() -> Network:
             }
             return layer(w, x)
 
+    return Block
+
+
+def haiku_transformer() -> Network:
+    import haiku as hk
+
+    block = _haiku_block()
+
     def transform() -> Any:
         def net(x: jax.Array) -> jax.Array:
             for i in range(DEPTH):
-                x = hk.remat(Block(name=f"layer_{i:02}"))(x)
+                x = hk.remat(block(name=f"layer_{i:02}"))(x)
             return x
+
+        return hk.without_apply_rng(hk.transform(net))
+
+    return Network(transform().init, lambda: transform().apply)
+
+
+def haiku_stack(depth: int) -> Network:
+    import haiku as hk
+
+    block = _haiku_block()
+
+    def transform() -> Any:
+        def net(x: jax.Array) -> jax.Array:
+            return hk.experimental.layer_stack(depth)(lambda x: block(name="block")(x))(x)
 
         return hk.without_apply_rng(hk.transform(net))
 
@@ -294,21 +349,26 @@ def linen_mlp(fresh: bool) -> Network:
     return Network(net.init, lambda: lambda params, x: net.apply(params, x))
 
 
+def _linen_block() -> Any:
+    from flax import linen as nn
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            normal = _normal()
+            w = {
+                name: self.param(name, normal, shape) for name, shape in shapes(x.shape[-1]).items()
+            }
+            return layer(w, x)
+
+    return Block
+
+
 def linen_transformer() -> Network:
     from flax import linen as nn
 
     def module() -> Any:
-        class Block(nn.Module):
-            @nn.compact
-            def __call__(self, x: jax.Array) -> jax.Array:
-                normal = _normal()
-                w = {
-                    name: self.param(name, normal, shape)
-                    for name, shape in shapes(x.shape[-1]).items()
-                }
-                return layer(w, x)
-
-        checkpointed = nn.remat(Block)
+        checkpointed = nn.remat(_linen_block())
 
         class Net(nn.Module):
             @nn.compact
@@ -316,6 +376,28 @@ def linen_transformer() -> Network:
                 for i in range(DEPTH):
                     x = checkpointed(name=f"layer_{i:02}")(x)
                 return x
+
+        return Net()
+
+    return Network(module().init, lambda: module().apply)
+
+
+def linen_stack(depth: int) -> Network:
+    from flax import linen as nn
+
+    def module() -> Any:
+        block = _linen_block()
+        stack = nn.scan(
+            lambda module, x, _: (module(x), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=depth,
+        )
+
+        class Net(nn.Module):
+            @nn.compact
+            def __call__(self, x: jax.Array) -> jax.Array:
+                return stack(block(name="block"), x, None)[0]
 
         return Net()
 
@@ -372,7 +454,7 @@ def nnx_mlp(fresh: bool) -> Network:
     return _nnx_network(Net, lambda: lambda net, x: net(x))
 
 
-def nnx_transformer() -> Network:
+def _nnx_block() -> Any:
     from flax import nnx
 
     class Block(nnx.Module):
@@ -383,10 +465,18 @@ def nnx_transformer() -> Network:
         def __call__(self, x: jax.Array) -> jax.Array:
             return layer({name: getattr(self, name)[...] for name in shapes(x.shape[-1])}, x)
 
+    return Block
+
+
+def nnx_transformer() -> Network:
+    from flax import nnx
+
+    make = _nnx_block()
+
     class Net(nnx.Module):
         def __init__(self, rngs: Any, width: int) -> None:
             for i in range(DEPTH):
-                setattr(self, f"layer_{i:02}", Block(rngs, width))
+                setattr(self, f"layer_{i:02}", make(rngs, width))
 
     def forward() -> Apply:
         def block(module: Any, x: jax.Array) -> jax.Array:
@@ -402,6 +492,22 @@ def nnx_transformer() -> Network:
         return call
 
     return _nnx_network(Net, forward)
+
+
+def nnx_stack(depth: int) -> Network:
+    from flax import nnx
+
+    make = _nnx_block()
+
+    def build(rngs: Any, width: int) -> Any:
+        keys = jax.random.split(rngs.params(), depth)
+        return nnx.vmap(lambda key: make(nnx.Rngs(key), width))(keys)
+
+    def forward() -> Apply:
+        scan = nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        return lambda net, x: scan(x, net)
+
+    return _nnx_network(build, forward)
 
 
 # Equinox.
@@ -440,7 +546,7 @@ def equinox_mlp(fresh: bool) -> Network:
     return Network(lambda key, x: Net(key, x.shape[-1]), lambda: lambda net, x: net(x))
 
 
-def equinox_transformer() -> Network:
+def _equinox_block() -> Any:
     import equinox as eqx
 
     class Block(eqx.Module):
@@ -452,11 +558,19 @@ def equinox_transformer() -> Network:
         def __call__(self, x: jax.Array) -> jax.Array:
             return layer(self.weights, x)
 
+    return Block
+
+
+def equinox_transformer() -> Network:
+    import equinox as eqx
+
+    make = _equinox_block()
+
     class Net(eqx.Module):
-        layers: list[Block]
+        layers: list[Any]
 
         def __init__(self, key: jax.Array, width: int) -> None:
-            self.layers = [Block(k, width) for k in jax.random.split(key, DEPTH)]
+            self.layers = [make(k, width) for k in jax.random.split(key, DEPTH)]
 
     def fresh_apply() -> Apply:
         def block(module: Any, x: jax.Array) -> jax.Array:
@@ -474,13 +588,30 @@ def equinox_transformer() -> Network:
     return Network(lambda key, x: Net(key, x.shape[-1]), fresh_apply)
 
 
-PLAIN = Library("plain JAX", "jax", "jax", plain_mlp, plain_transformer)
-PLAIN_PER_LAYER = Library(
-    "plain JAX, a block function per layer", "jax", "jax", plain_mlp, plain_transformer_per_layer
+def equinox_stack(depth: int) -> Network:
+    import equinox as eqx
+
+    make = _equinox_block()
+
+    def init(key: jax.Array, x: jax.Array) -> Params:
+        return eqx.filter_vmap(lambda key: make(key, x.shape[-1]))(jax.random.split(key, depth))
+
+    def fresh_apply() -> Apply:
+        return lambda net, x: jax.lax.scan(lambda x, block: (block(x), None), x, net)[0]
+
+    return Network(init, fresh_apply)
+
+
+PLAIN = Library("plain JAX", "jax", "jax", plain_mlp, plain_transformer, plain_stack)
+PLAIN_PER_LAYER = PLAIN._replace(
+    name="plain JAX, a block function per layer", transformer=plain_transformer_per_layer
 )
-JSCOPE = Library("jscope", "jscope", "jscope", jscope_mlp, jscope_transformer)
-HAIKU = Library("Haiku", "haiku", "dm-haiku", haiku_mlp, haiku_transformer, "hk.remat")
-LINEN = Library("Linen", "flax.linen", "flax", linen_mlp, linen_transformer, "nn.remat")
-NNX = Library("NNX", "flax.nnx", "flax", nnx_mlp, nnx_transformer)
-EQUINOX = Library("Equinox", "equinox", "equinox", equinox_mlp, equinox_transformer)
+JSCOPE = Library("jscope", "jscope", "jscope", jscope_mlp, jscope_transformer, jscope_stack)
+JSCOPE_LOOP = JSCOPE._replace(stack=jscope_loop)  # in Python, for contrast
+HAIKU = Library("Haiku", "haiku", "dm-haiku", haiku_mlp, haiku_transformer, haiku_stack, "hk.remat")
+LINEN = Library(
+    "Linen", "flax.linen", "flax", linen_mlp, linen_transformer, linen_stack, "nn.remat"
+)
+NNX = Library("NNX", "flax.nnx", "flax", nnx_mlp, nnx_transformer, nnx_stack)
+EQUINOX = Library("Equinox", "equinox", "equinox", equinox_mlp, equinox_transformer, equinox_stack)
 LIBRARIES = {lib.name: lib for lib in (PLAIN, JSCOPE, HAIKU, LINEN, NNX, EQUINOX)}
