@@ -372,7 +372,7 @@ def _find(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     if wanted is not None and len(wanted) == len(found.shape):
         sizes = ()
     if trainable:  # which nobody may have asked for: as in TF1, sharing does not look at it
-        trainable = full not in running.values.state_names()
+        trainable = running.values.read(full, (), _FLOAT32, True) is not None
     value, layers = running.look(full, sizes, trainable)
     if not layers:
         return value

@@ -308,6 +308,32 @@ def test_a_stack_of_split_instances_with_state_inside_a_scan() -> None:
     assert after["net"]["mix"]["calls"].tolist() == [[4, 4], [4, 4]]
 
 
+def test_twins_inside_a_block_carry_the_state_of_the_layer() -> None:
+    def twice(x: jax.Array) -> jax.Array:
+        step = lambda c, _: (js.cond(c[0] < 1e9, js.checkpoint(layer), lambda y: y, c), None)  # noqa: E731
+        return js.scan(step, x, None, length=2)[0]
+
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("net"):
+            return js.layer_stack(N)(twice)(x)
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0, X)
+    chex.assert_trees_all_equal((params, state), js.transform_with_state(stacked).init(0, X))
+    fold = jax.random.fold_in
+    x, means = X, []
+    for i in range(N):
+        p, mean = params["net"]["mix"]["w"][i], state["net"]["mix_1"]["w"][i]
+        for step in range(2):
+            noise = jax.random.normal(fold(fold(key_of_the_layer(1), step), i), (3,))
+            mean, x = mean - (mean - x) * 0.5, jnp.tanh(x * p) + 0.1 * noise - mean
+        means.append(mean)
+    out, after = jax.jit(net.apply)(params, state, 1, X)
+    chex.assert_trees_all_close(out, x, rtol=1e-5)
+    chex.assert_trees_all_close(after["net"]["mix_1"]["w"], jnp.stack(means), rtol=1e-5)
+    assert after["net"]["mix"]["calls"].tolist() == [2, 2, 2]
+
+
 def test_templates_and_getters_inside_a_block() -> None:
     def double(getter: Any, name: str, **request: Any) -> Any:
         return 2 * getter(name, **request)
