@@ -283,10 +283,9 @@ def request(
         _check_found(running, full, found, wanted, asked, constant)
         return found
 
-    if trainable is not True:
-        trainable = _trainable(running, full, trainable)
     if action is Action.REFUSE_MISSING or running.frozen:
-        found = _find(running, full, wanted, trainable)
+        in_state = trainable is False and running.values.has_state
+        found = _find(running, full, wanted, trainable=not in_state)
         if found is None:
             raise VariableNotFoundError.under_reuse(
                 full,
@@ -315,6 +314,8 @@ def request(
         initializer = default_initializer(resolved)
         if initializer is None:
             raise InitializerError.no_default(full, resolved, sites(raw_sites))
+    if trainable is not True:
+        trainable = _trainable(running, full, trainable)
     if collections is not None:
         collections = _collections(collections)
     if regularizer is not None or settings.regularizer is not None:

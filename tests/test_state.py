@@ -241,8 +241,10 @@ def test_reuse_finds_state_that_was_given() -> None:
     chex.assert_trees_all_equal(out, jnp.ones(2))
     with pytest.raises(errors.VariableNotFoundError, match=r"^Variable a/v does not exist"):
         net.apply(here, {}, None, trainable=False)
-    with pytest.raises(errors.StateError, match="transform_with_state"):
-        js.transform(shared).apply(here, None, trainable=False)
+    # Where there is no state, sharing does not look at it, as in TF1.
+    assert js.transform(shared).apply(here, None, trainable=False) is here["a"]["v"]
+    with pytest.raises(errors.VariableNotFoundError, match=r"^Variable a/v does not exist"):
+        js.transform(shared).apply({}, None, trainable=False)
 
 
 def test_assigning_without_a_request_works_in_apply() -> None:
