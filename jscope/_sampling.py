@@ -18,7 +18,7 @@ from jscope import _jaxapi, _path
 from jscope._fingerprint import NotComparableError, fingerprint
 from jscope._params import describe
 from jscope._spec import Initializer, Shape, VariableSpec
-from jscope.errors import InitializerError, RngError
+from jscope.errors import InitializerError, RngError, where
 
 _CACHED_SAMPLERS = 4096
 _EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
@@ -150,7 +150,10 @@ class Sampler:
         except jax.errors.UnexpectedTracerError:
             raise InitializerError.holds_tracer(spec.name, spec.sites) from None
         except Exception as error:
-            error.add_note(f"in the initializer of variable {spec.name}")
+            error.add_note(
+                f"in the initializer of variable {spec.name}, {describe(spec)}, asked for at "
+                f"{where(spec.sites)}"
+            )
             raise
 
     def _find(

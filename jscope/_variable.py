@@ -359,7 +359,7 @@ def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
         return value
     asked = running.level.sizes[-layers:] + wanted
     if value.shape != asked:
-        raise _mismatch(running, full, "shape", asked, value.shape, value)
+        raise _mismatch(running, full, "shape", asked, value.shape, value, layers)
     return jax.lax.empty(value.shape[layers:], value.dtype)
 
 
@@ -515,7 +515,7 @@ def _check_found(
 
 
 def _mismatch(
-    running: Pass, full: str, what: str, asked: Any, found: Any, value: Any
+    running: Pass, full: str, what: str, asked: Any, found: Any, value: Any, layers: int = 0
 ) -> VariableMismatchError:
     record = running.records.get(full)
     return VariableMismatchError.make(
@@ -527,6 +527,7 @@ def _mismatch(
         first=record.sites if record else (),
         again=running.here(),
         tree="state" if full in running.values.state_names() else "params",
+        layers=layers,
     )
 
 

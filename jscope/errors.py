@@ -340,13 +340,15 @@ class VariableMismatchError(JscopeError, ValueError):
         first: tuple[Site, ...],
         again: tuple[Site, ...],
         tree: str = "params",
+        layers: int = 0,
     ) -> Self:
         show = _dims if what == "shape" else str
         origin = f"at {where(first)}" if first else f"in the {tree} given to apply"
+        own = show(found[layers:] if what == "shape" else found)  # of one layer
         fix = (
-            f"ask for {what} {show(found)}, or open another scope."
+            f"ask for {what} {own}, or open another scope."
             if first
-            else f"give {tree} whose {what} is {show(asked)}, or ask for {show(found)}."
+            else f"give {tree} whose {what} is {show(asked)}, or ask for {own}."
         )
         return cls._report(
             f"Trying to share variable {name}, but specified {what} {show(asked)} and found "

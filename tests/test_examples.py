@@ -30,6 +30,11 @@ def _settings_of_a_user() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def char_lm() -> ModuleType:
+    return load("char_lm")
+
+
+@pytest.fixture(scope="module")
 def digits() -> ModuleType:
     return load("digits")
 
@@ -45,7 +50,12 @@ def siamese() -> ModuleType:
 
 
 def test_every_example_is_run_here():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"digits", "mnist", "siamese"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "char_lm",
+        "digits",
+        "mnist",
+        "siamese",
+    }
 
 
 def test_digits_learns_in_forty_steps_and_saves_its_picture(digits, tmp_path, capsys):
@@ -187,3 +197,40 @@ def test_mnist_is_read_whole(mnist):
     assert (images.min(), images.max()) == (0, 1)
     assert np.bincount(digits).tolist() == [500] * 10
     assert (np.diff(digits) >= 0).all()  # the split of main counts on it
+
+
+def test_char_lm_trains_writes_and_saves_its_picture(char_lm, tmp_path, capsys):
+    picture = tmp_path / "char_lm.png"
+    bits, baseline = char_lm.main(steps=20, picture=str(picture), context=32, width=32, layers=2)
+    assert bits < 5.2  # 6.4 at first
+    assert 3.5 < baseline < 3.7
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert said.count("\nROMEO\n") == 8
+    assert said.splitlines()[-1] == (
+        f"{bits:.4f} bits per character, pairs {baseline:.4f}, picture saved to {picture}"
+    )
+
+
+def test_char_lm_stacks_its_layers_and_their_caches(char_lm):
+    sizes = char_lm.Sizes(alphabet=5, context=7, width=4, layers=3, heads=2)
+    text = np.zeros([1, 7], int)
+    specs = char_lm.writer.specs(sizes, text)
+    assert specs["model/h/attn/c_attn/w"].shape == (3, 4, 12)
+    assert {name: spec.shape for name, spec in specs.items() if not spec.trainable} == {
+        "model/position": (),
+        "model/h/attn/keys": (3, 1, 7, 2, 2),
+        "model/h/attn/values": (3, 1, 7, 2, 2),
+    }
+    trained = {name for name, spec in specs.items() if spec.trainable}
+    assert trained == set(char_lm.net.specs(sizes, text))
+
+
+def test_char_lm_scores_the_same_with_and_without_its_cache(char_lm):
+    sizes = char_lm.Sizes(alphabet=5, context=7, width=16, layers=3, heads=2)
+    params = char_lm.net.init(0, sizes, np.zeros([1, 7], int))
+    params = jax.tree.map(lambda x: 3 * x, params)  # so that a wrong cache shows
+    text, gap = char_lm.sample(params, sizes, np.array([[1, 2, -1, -1, 0, -1, -1]]))
+    assert text[0, [0, 1, 4]].tolist() == [1, 2, 0]
+    assert (text >= 0).all()
+    assert gap < 1e-4

@@ -238,7 +238,9 @@ def test_an_initializer_that_fails_names_its_variable() -> None:
 
     with pytest.raises(KeyError, match="mine") as caught:
         js.transform(lambda: js.get_variable("a/w", [1], initializer=broken)).init(0)
-    assert "in the initializer of variable a/w" in caught.value.__notes__
+    (note,) = caught.value.__notes__
+    assert note.startswith("in the initializer of variable a/w, float32[")
+    assert "tests/test_init.py:" in note
 
 
 def test_values_computed_in_the_function_are_made_in_order_with_the_others_at_their_values() -> (
