@@ -17,7 +17,7 @@ from jscope._effects import bars_assign, bars_draw, check_assign, check_put
 from jscope._jaxapi import Transform
 from jscope._level import Fold, Level
 from jscope._pass import Pass
-from jscope.errors import AssignmentError, StateError, TransformError
+from jscope.errors import ArgumentError, AssignmentError, StateError, TransformError
 
 R = TypeVar("R")
 
@@ -134,6 +134,13 @@ class Lift:
         return out
 
 
+def pair(what: str, out: Any, wanted: str) -> tuple[Any, Any]:
+    """What a function returned, which has to be a pair: an array of two rows is none."""
+    if not isinstance(out, tuple | list) or len(out) != 2:
+        raise ArgumentError.make(what, out, f"a pair {wanted}")
+    return out[0], out[1]
+
+
 def assigned_values(level: Level) -> dict[str, Any]:
     """What was assigned on a level, to be returned from the transform; nothing while planning."""
     return {} if level.planning else {name: level.values[name] for name in level.assigned}
@@ -169,6 +176,11 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
     Each application moves the carry's key on: a loop that threads the carry draws new keys in every
     iteration, and the first application draws those of the plain program. A transform that maps
     over instances needs an own ``carry.key`` for each.
+
+    The carry holds state as it is now: apply the function and put its carry back before anything
+    else assigns. In a ``custom_vjp`` give variables as arguments: JAX does not derive by what such
+    a function closes over. Its backward rule gets and returns cotangents of the carry too, None
+    will do.
 
     Args:
       fn: A function that may assign state and draw keys.

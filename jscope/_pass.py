@@ -332,7 +332,7 @@ class Given:
         if other.find(name) is not None:
             hint = (
                 f"it is in the {other.label}: ask for it with trainable={not trainable}, "
-                "as init did."
+                "as init did, or give params and state in this order."
             )
         return VariableNotFoundError.in_tree(name, tree.label, known=known, sites=places, hint=hint)
 

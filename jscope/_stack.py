@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._lift import Lift
+from jscope._lift import Lift, pair
 from jscope._params import describe
 from jscope._pass import Pass
 from jscope.errors import ArgumentError, TransformError
@@ -36,7 +36,8 @@ def layer_stack(
     Returns:
       A decorator. Of ``block: carry -> carry`` it makes ``stacked(carry) -> carry``; of
       ``block: (carry, x) -> (carry, y)`` it makes ``stacked(carry, xs) -> (carry, ys)``, where
-      layer i gets xs[i] and gives ys[i]. ``carry``, ``x`` and ``y`` are any pytrees of arrays.
+      layer i gets xs[i] and gives ys[i]; xs may be None. ``carry``, ``x`` and ``y`` are any pytrees
+      of arrays. Other arguments of the block are bound by ``functools.partial``.
 
     Raises:
       ArgumentError: (ValueError, TypeError) an argument cannot be used, or xs do not have n parts.
@@ -62,10 +63,11 @@ def layer_stack(
             raise ArgumentError.make("argument of layer_stack(n)", block, "a function")
 
         @functools.wraps(block)
-        def stacked(carry: Any, /, *xs: Any) -> Any:
+        def stacked(carry: Any, /, *xs: Any, **others: Any) -> Any:
             running = _pass.current("layer_stack")
-            if len(xs) > 1:
-                raise ArgumentError.make("arguments of a layer stack", xs, "a carry, and xs or not")
+            if len(xs) > 1 or others:
+                wanted = "a carry, and xs or not; bind others by functools.partial(block, ...)"
+                raise ArgumentError.make("arguments of a layer stack", (*xs, others), wanted)
             for leaf in jax.tree.leaves(xs):
                 if jnp.shape(leaf)[:1] != (n,):
                     raise ArgumentError.make("xs of layer_stack", leaf, f"arrays [{n}, ...]")
@@ -92,9 +94,7 @@ def _scan(
         out, inner = lift.call(block, (carry, *x), sizes=(n,), **level)
         if not x:
             return out, None, inner
-        if not isinstance(out, tuple | list) or len(out) != 2:
-            raise ArgumentError.make("result of a block with xs", out, "a pair (carry, y)")
-        return out[0], out[1], inner
+        return *pair("result of a block with xs", out, "(carry, y)"), inner
 
     def first() -> tuple[Any, Any]:
         x = jax.tree.map(lambda leaf: jax.lax.empty(leaf.shape[1:], leaf.dtype), xs)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._lift import Lift, assigned_values
+from jscope._lift import Lift, assigned_values, pair
 from jscope._stack import split
 from jscope.errors import ArgumentError
 
@@ -135,7 +135,9 @@ def value_and_grad(
         @functools.wraps(inner)
         def with_state(*args: Any, **kwargs: Any) -> Any:
             out, state = inner(*args, **kwargs)
-            value, aux = out if has_aux else (out, None)
+            if not has_aux:
+                return out, (None, state)
+            value, aux = pair("result of a function with has_aux", out, "(value, aux)")
             return value, (aux, state)
 
         derived = jax.value_and_grad(with_state, argnums, has_aux=True, **options)
@@ -307,7 +309,8 @@ def scan(
         def body(carry: Any, x: Any) -> Any:
             (carry, state), (number, x) = carry, x
             fold = None if number is None else lambda: number
-            (carry, y), level = lift.call(f, (carry, x), values=state, fold=fold)
+            out, level = lift.call(f, (carry, x), values=state, fold=fold)
+            carry, y = pair("result of f of scan", out, "(carry, y)")
             return (carry, {name: level.values[name] for name in state}), y
 
         carry = init, lift.read(names)

@@ -149,8 +149,9 @@ class NoPassError(JscopeError, RuntimeError):
             "init, apply or specs.",
             {
                 "fix": "wrap the outermost function, net = jscope.transform(fn), and call "
-                "net.init(rng, ...) and net.apply(params, rng, ...); a pass belongs to the "
-                "thread that started it."
+                "net.init(rng, ...) and net.apply(params, rng, ...). A pass belongs to the "
+                "thread that started it; the backward rule of a custom_vjp runs after it, so give "
+                "it what it needs as residuals."
             },
             call=call,
         )
@@ -869,6 +870,11 @@ class RngError(JscopeError, ValueError):
 def _instead(transform: str, twin: str | None, *, why: str) -> str:
     if transform == "jax.named_call":
         return "open `with jax.named_scope(name):` instead, which is no function of its own."
+    if twin == "vmap" and "state" in why:
+        return (
+            "use jscope.vmap(variables='split'), where each instance has variables of its own, or "
+            "return the values and assign one outside."
+        )
     if twin is not None:
         return f"use jscope.{twin}, which takes the same arguments and {why}."
     return (
@@ -1092,7 +1098,9 @@ class CheckError(JscopeError, ValueError):
 
     @classmethod
     def not_a_mapping(cls, what: str, value: object, *, has_state: bool = False) -> Self:
-        if not isinstance(value, tuple):
+        if what == "state" and has_state:
+            fix = "call apply(params, state, rng, ...) with the state that init returned."
+        elif not isinstance(value, tuple):
             fix = "pass what init returned, or any nested mapping of names to arrays."
         elif has_state:
             fix = "pass the pair that init returned as two arguments, apply(params, state, ...)."

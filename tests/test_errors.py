@@ -643,7 +643,8 @@ def test_calls_outside_a_pass(call: str) -> None:
         f"{call} was called outside a pass: it works only inside a function that runs under init, "
         "apply or specs.\n"
         "  fix:    wrap the outermost function, net = jscope.transform(fn), and call net.init(rng, "
-        "...) and net.apply(params, rng, ...); a pass belongs to the thread that started it."
+        "...) and net.apply(params, rng, ...). A pass belongs to the thread that started it; the "
+        "backward rule of a custom_vjp runs after it, so give it what it needs as residuals."
     )
 
 

@@ -407,6 +407,7 @@ def test_the_arguments_are_checked() -> None:
     for call in (
         lambda: stack(X, jnp.ones(3)),
         lambda: stack(X, X, X),
+        lambda: stack(X, training=True),
         lambda: js.layer_stack(2)(lambda c, x: c)(X, jnp.ones(2)),
     ):
         with pytest.raises(errors.ArgumentError):

@@ -214,7 +214,8 @@ def test_a_variable_in_the_other_tree_is_pointed_to() -> None:
     first, _, *rest = str(caught.value).splitlines()
     assert first == "Variable a/v does not exist in the state given to apply."
     assert rest[-1] == (
-        "  fix:    it is in the params: ask for it with trainable=True, as init did."
+        "  fix:    it is in the params: ask for it with trainable=True, as init did, or give params "
+        "and state in this order."
     )
     with pytest.raises(errors.VariableMismatchError, match="in the state given to apply"):
         net.apply({}, {"a": {"v": jnp.zeros(3)}}, None)

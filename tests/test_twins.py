@@ -426,6 +426,19 @@ def test_grad_takes_the_arguments_of_the_original() -> None:
     chex.assert_trees_all_close((aux["aux"], value), (3 * X, 6 * (X * X).sum()))
 
 
+def test_what_is_no_pair_is_refused() -> None:
+    rows = lambda c, _: jnp.stack([c + 1, c * 2])  # noqa: E731 - which unpacks, but is no pair
+    for call in (
+        lambda: js.scan(rows, 0.0, length=3),
+        lambda: js.scan(lambda c, _: None, 0.0, length=3),
+        lambda: js.value_and_grad(lambda x: jnp.stack([x, x]), has_aux=True)(1.0),
+    ):
+        with pytest.raises(
+            errors.ArgumentError, match=r"must be a pair \((carry, y|value, aux)\), got"
+        ):
+            js.transform(call).init(0)
+
+
 TWINS = {
     "jit": lambda: js.jit(abs)(1),
     "checkpoint": lambda: js.checkpoint(abs)(1),
