@@ -100,7 +100,12 @@ def checkpoint(fun: _Function, **options: Any) -> _Function:
 
 
 def value_and_grad(
-    fun: _Function, argnums: int | Sequence[int] = 0, has_aux: bool = False, **options: Any
+    fun: _Function,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    **options: Any,
 ) -> _Function:
     """``jax.value_and_grad`` for functions that assign state; draws are those of the plain program.
 
@@ -110,6 +115,8 @@ def value_and_grad(
       fun: A function of arrays whose result, or first result with ``has_aux``, is a scalar.
       argnums: Which arguments to derive by.
       has_aux: Whether ``fun`` returns a pair (value, aux).
+      holomorphic: As of ``jax.value_and_grad``.
+      allow_int: As of ``jax.value_and_grad``.
       **options: Others of ``jax.value_and_grad``.
 
     Returns:
@@ -140,7 +147,7 @@ def value_and_grad(
             value, aux = pair("result of a function with has_aux", out, "(value, aux)")
             return value, (aux, state)
 
-        derived = jax.value_and_grad(with_state, argnums, has_aux=True, **options)
+        derived = jax.value_and_grad(with_state, argnums, True, holomorphic, allow_int, **options)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             (value, (aux, state)), gradient = derived(*args, **kwargs)
@@ -152,7 +159,12 @@ def value_and_grad(
 
 
 def grad(
-    fun: _Function, argnums: int | Sequence[int] = 0, has_aux: bool = False, **options: Any
+    fun: _Function,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    **options: Any,
 ) -> _Function:
     """``jax.grad`` for functions that assign state; draws are those of the plain program.
 
@@ -162,6 +174,8 @@ def grad(
       fun: A function of arrays whose result, or first result with ``has_aux``, is a scalar.
       argnums: Which arguments to derive by.
       has_aux: Whether ``fun`` returns a pair (value, aux).
+      holomorphic: As of ``jax.grad``.
+      allow_int: As of ``jax.grad``.
       **options: Others of ``jax.grad``.
 
     Returns:
@@ -181,7 +195,7 @@ def grad(
       >>> print(gradient, state["calls"])
       6.0 1
     """
-    both = value_and_grad(fun, argnums, has_aux, **options)
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, **options)
 
     @functools.wraps(fun)
     def gradient(*args: Any, **kwargs: Any) -> Any:
@@ -195,10 +209,11 @@ def vmap(
     fun: _Function,
     in_axes: Any = 0,
     out_axes: Any = 0,
-    *,
-    variables: str = "share",
     axis_name: Any = None,
     axis_size: int | None = None,
+    spmd_axis_name: Any = None,
+    *,
+    variables: str = "share",
     **options: Any,
 ) -> _Function:
     """``jax.vmap`` in which every instance draws keys of its own: a draw with its number folded in.
@@ -207,12 +222,13 @@ def vmap(
       fun: A function of arrays.
       in_axes: As of ``jax.vmap``.
       out_axes: As of ``jax.vmap``.
+      axis_name: As of ``jax.vmap``.
+      axis_size: As of ``jax.vmap``.
+      spmd_axis_name: As of ``jax.vmap``.
       variables: "share": all instances use the same variables, as under ``jax.vmap``, and none can
         be assigned. "split": variables made in ``fun`` get a leading axis, [axis_size, ...], one
         part for each instance (experts, ensembles inside a model); instance i's part starts from
         the variable's key with i folded in.
-      axis_name: As of ``jax.vmap``.
-      axis_size: As of ``jax.vmap``.
       **options: Others of ``jax.vmap``.
 
     Returns:
@@ -247,9 +263,9 @@ def vmap(
         # Named, so that an instance can ask for its number; by depth, so that names recur and JAX
         # finds what it traced before.
         name = f"jscope.vmap.{running.level.depth}" if axis_name is None else axis_name
-        options["axis_size"] = axis_size
+        more = {"axis_size": axis_size, "spmd_axis_name": spmd_axis_name, **options}
         if variables == "split":
-            return split(running, fun, args, kwargs, in_axes, out_axes, name, options)
+            return split(running, fun, args, kwargs, in_axes, out_axes, name, more)
         lift = Lift(running)
 
         def instance(*args: Any, **kwargs: Any) -> Any:
@@ -261,13 +277,19 @@ def vmap(
                 bars_assign="jscope.vmap(variables='share')",
             )[0]
 
-        return jax.vmap(instance, in_axes, out_axes, axis_name=name, **options)(*args, **kwargs)
+        return jax.vmap(instance, in_axes, out_axes, axis_name=name, **more)(*args, **kwargs)
 
     return lifted
 
 
 def scan(
-    f: _Function, init: Any, xs: Any = None, length: int | None = None, **options: Any
+    f: _Function,
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """``jax.lax.scan`` that carries state; iteration i draws keys with i folded in.
 
@@ -278,8 +300,9 @@ def scan(
       init: The first carry, a pytree of arrays.
       xs: Pytree of arrays [length, ...], or None.
       length: Number of iterations, where ``xs`` does not say it.
-      **options: Of ``jax.lax.scan``: ``reverse``, ``unroll``. In reverse the last x has the highest
-        number still.
+      reverse: Whether to run from the last x to the first; the last x has the highest number still.
+      unroll: As of ``jax.lax.scan``.
+      **options: Others of ``jax.lax.scan``.
 
     Returns:
       ``(carry, ys)``, ys [length, ...].
@@ -314,7 +337,9 @@ def scan(
             return (carry, {name: level.values[name] for name in state}), y
 
         carry = init, lift.read(names)
-        (carry, state), ys = jax.lax.scan(body, carry, (numbers, xs), length, **options)
+        (carry, state), ys = jax.lax.scan(
+            body, carry, (numbers, xs), length, reverse, unroll, **options
+        )
         return (carry, ys), state
 
     out: tuple[Any, Any] = lift.resolve(run)

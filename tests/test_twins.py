@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -460,6 +461,33 @@ TWINS = {
 def test_outside_a_pass_a_twin_says_so(name: str) -> None:
     with pytest.raises(errors.NoPassError, match=f"^{name} was called outside a pass"):
         TWINS[name]()
+
+
+@pytest.mark.parametrize(
+    ("twin", "original"),
+    [
+        (js.scan, lax.scan),
+        (js.map, lax.map),
+        (js.while_loop, lax.while_loop),
+        (js.fori_loop, lax.fori_loop),
+        (js.cond, lax.cond),
+        (js.switch, lax.switch),
+        (js.vmap, jax.vmap),
+        (js.grad, jax.grad),
+        (js.value_and_grad, jax.value_and_grad),
+        (js.jit, jax.jit),
+        (js.checkpoint, jax.checkpoint),
+    ],
+)
+def test_a_twin_takes_the_positional_arguments_of_its_original(twin: Any, original: Any) -> None:
+    by_position = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+
+    def names(function: Any) -> list[str]:
+        parameters = inspect.signature(function).parameters.items()
+        return [name for name, parameter in parameters if parameter.kind in by_position]
+
+    rare = {"_split_transpose", "sum_match", "reduce_axes"}  # taken by keyword
+    assert names(twin) == [name for name in names(original) if name not in rare]
 
 
 def test_arguments_that_cannot_be_used() -> None:
