@@ -13,13 +13,22 @@ out = jax.jit(apply)(params, None, jnp.ones([1, 64]))
 """
 
 from jscope import errors as errors
+from jscope import getters as getters
 from jscope import tree as tree
+from jscope._arg_scope import add_arg_scope as add_arg_scope
+from jscope._arg_scope import arg_scope as arg_scope
 from jscope._check import check as check
 from jscope._draw import has_rng as has_rng
 from jscope._draw import is_initializing as is_initializing
 from jscope._draw import next_rng_key as next_rng_key
 from jscope._lift import functionalize as functionalize
 from jscope._lift import put_carry as put_carry
+from jscope._losses import add_to_collection as add_to_collection
+from jscope._losses import apply_constraints as apply_constraints
+from jscope._losses import get_collection as get_collection
+from jscope._losses import get_regularization_loss as get_regularization_loss
+from jscope._losses import get_regularization_losses as get_regularization_losses
+from jscope._losses import regularization_loss as regularization_loss
 from jscope._params import Params as Params
 from jscope._reuse import AUTO_REUSE as AUTO_REUSE
 from jscope._scope import VariableScope as VariableScope
@@ -62,6 +71,10 @@ __all__ = [
     "TransformedWithState",
     "VariableScope",
     "VariableSpec",
+    "add_arg_scope",
+    "add_to_collection",
+    "apply_constraints",
+    "arg_scope",
     "assign",
     "assign_add",
     "assign_moving_average",
@@ -72,8 +85,12 @@ __all__ = [
     "errors",
     "fori_loop",
     "functionalize",
+    "get_collection",
+    "get_regularization_loss",
+    "get_regularization_losses",
     "get_variable",
     "get_variable_scope",
+    "getters",
     "grad",
     "has_rng",
     "is_initializing",
@@ -84,6 +101,7 @@ __all__ = [
     "next_rng_key",
     "no_regularizer",
     "put_carry",
+    "regularization_loss",
     "remat",
     "scan",
     "switch",

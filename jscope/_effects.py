@@ -40,6 +40,15 @@ def check_draw(running: Pass) -> None:
     running.level.enter_branches(crossing.branches)
 
 
+def check_collect(running: Pass, key: str) -> None:
+    """Raises TransformError where a value added to a collection could not get out."""
+    bar = bars_assign(running.level, running.stacks.crossing())
+    if bar is not None:
+        raise TransformError.collect(key, f"raw {bar.name}", running.here())
+    if not running.level.collects:
+        raise TransformError.collect(key, "a loop, branch or stack", running.here())
+
+
 def check_put(running: Pass) -> None:
     """Raises TransformError where no state could get out."""
     bar = bars_assign(running.level, running.stacks.crossing())

@@ -28,6 +28,8 @@ class Level:
       counts: How many keys were drawn in each scope.
       values: Values that are this level's own, by full name: assigned here, carried into it by a
         loop, or this layer's part of a stacked variable.
+      collected: Key, scope and value of what was added to collections here.
+      collects: Whether such values can get out.
       assigned: Names that were assigned here, in order.
       sizes: Leading axes of the variables that are made here, outermost first.
       splits: Whether this is one of several instances, each with variables of its own.
@@ -43,6 +45,8 @@ class Level:
         "assigned",
         "bars_assign",
         "bars_draw",
+        "collected",
+        "collects",
         "counts",
         "folds",
         "key",
@@ -65,6 +69,7 @@ class Level:
         values: Mapping[str, Any] | None = None,
         sizes: tuple[int, ...] = (),
         splits: bool = False,
+        collects: bool = True,
         planning: bool = False,
         bars_draw: Transform | None = None,
         bars_assign: Transform | None = None,
@@ -79,6 +84,8 @@ class Level:
         self.assigned: dict[str, None] = {}
         self.sizes = sizes
         self.splits = splits
+        self.collected: list[tuple[str, str, Any]] = []
+        self.collects = collects
         self.planning = planning
         self.used: dict[str, None] = {}
         self.bars_draw = bars_draw
@@ -94,6 +101,11 @@ class Level:
     def depth(self) -> int:
         """How many levels are around this one."""
         return self.parent.depth + 1 if self.parent else 0
+
+    def all_collected(self) -> list[tuple[str, str, Any]]:
+        """What was added to collections here and before on the levels around."""
+        around = self.parent.all_collected() if self.parent else []
+        return around + self.collected
 
     def raise_counts(self, counts: Mapping[str, int]) -> None:
         """Notes draws made on a level inside this one."""

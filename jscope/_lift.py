@@ -52,6 +52,7 @@ class Lift:
         key: jax.Array | None = None,
         sizes: tuple[int, ...] = (),
         splits: bool = False,
+        collects: bool = False,
         bars_assign: str | None = None,
     ) -> tuple[Any, Level]:
         """Runs ``fn`` on a level of its own, and returns what it returned, and the level.
@@ -67,6 +68,7 @@ class Lift:
           key: The key, if not that of the level around.
           sizes: The axis that variables made in ``fn`` get.
           splits: Whether only variables made in ``fn`` can be assigned.
+          collects: Whether what is added to collections is returned from the transform.
           bars_assign: The place, if nothing can be assigned in it.
         """
         if self.counts is None:
@@ -83,6 +85,7 @@ class Lift:
             sizes=self.parent.sizes + sizes,
             planning=self.planning,
             splits=splits,
+            collects=collects and self.parent.collects,
             bars_draw=self._bars_draw,
             bars_assign=bar,
         )

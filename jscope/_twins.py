@@ -29,14 +29,20 @@ def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]
 
     @functools.wraps(fun)
     def lifted(*args: Any, **kwargs: Any) -> Any:
-        lift = Lift(_pass.current(name))
+        running = _pass.current(name)
+        lift = Lift(running)
+        places: list[tuple[str, str]] = []
 
         @functools.wraps(fun)
         def inner(*args: Any, **kwargs: Any) -> Any:
-            out, level = lift.call(fun, args, kwargs)
-            return out, assigned_values(level)
+            out, level = lift.call(fun, args, kwargs, collects=True)
+            places[:] = [(key, scope) for key, scope, _ in level.collected]
+            return out, (assigned_values(level), [value for *_, value in level.collected])
 
-        return lift.finish(*transform(inner)(*args, **kwargs))
+        out, (state, values) = transform(inner)(*args, **kwargs)
+        for place, value in zip(places, values, strict=True):
+            running.level.collected.append((*place, value))
+        return lift.finish(out, state)
 
     return lifted
 

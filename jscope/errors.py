@@ -6,7 +6,7 @@
     ├── VariableExistsError (ValueError)      made twice without reuse
     ├── VariableNotFoundError (ValueError)    reused before it was made, or not in the params
     ├── VariableMismatchError (ValueError)    found with another shape or dtype
-    ├── NameClashError (ValueError)           one name for a variable and for a scope
+    ├── NameClashError (ValueError)           one name for a variable and a scope, or for two
     ├── InvalidNameError (ValueError)         not a name
     │   └── NameTypeError (TypeError)         not even text
     ├── ReuseError (ValueError)               not a reuse mode, or one that cannot be here
@@ -107,6 +107,10 @@ def _near(name: str, names: Iterable[str]) -> list[str]:
 
 def _quote(names: Iterable[str]) -> str:
     return ", ".join(repr(name) for name in names)
+
+
+def _some(names: Sequence[str]) -> str:
+    return _quote(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
 
 
 def _check_call(tree: str) -> str:
@@ -299,6 +303,17 @@ class VariableNotFoundError(JscopeError, ValueError):
         )
 
     @classmethod
+    def in_values(cls, name: str, *, known: Iterable[str]) -> Self:
+        near = tuple(_near(name, known))
+        return cls._report(
+            f"Variable {name} does not exist in the values given to initial_values.",
+            {"near": _quote(near), "fix": "give a value for it, or leave strict out."},
+            name=name,
+            near=near,
+            sites=(),
+        )
+
+    @classmethod
     def to_assign(cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...]) -> Self:
         near = tuple(_near(name, known))
         return cls._report(
@@ -365,7 +380,10 @@ class VariableMismatchError(JscopeError, ValueError):
 
 
 class NameClashError(JscopeError, ValueError):
-    """One name would be both a variable and a scope. Facts: ``name``, ``other``, ``sites``."""
+    """One name would be both a variable and a scope, or two variables.
+
+    Facts: ``name``, ``other``, ``sites``.
+    """
 
     name: str
     other: str
@@ -403,6 +421,24 @@ class NameClashError(JscopeError, ValueError):
             name=name,
             other=name,
             sites=sites,
+        )
+
+    @classmethod
+    def among(cls, name: str, other: str, *, first: str, again: str) -> Self:
+        """Between the names of trees, which were made nowhere in particular."""
+        if name == other:
+            summary = f"Two variables would have the name {name}."
+        else:
+            summary = (
+                f"Variable {name} cannot be made: {other} would be a variable and also the scope "
+                f"of {name}."
+            )
+        return cls._report(
+            summary,
+            {"first": first, "again": again, "fix": "rename or leave out one of the two."},
+            name=name,
+            other=other,
+            sites=(),
         )
 
 
@@ -714,8 +750,10 @@ class ArgumentError(JscopeError, ValueError, TypeError):
 
     @classmethod
     def make(cls, argument: str, value: object, wanted: str) -> Self:
+        is_array = hasattr(value, "shape") and hasattr(value, "dtype")  # its type says no more
+        kind = "" if is_array else f" of type {type(value).__name__}"
         return cls(
-            f"The {argument} must be {wanted}, got {_brief(value)} of type {type(value).__name__}.",
+            f"The {argument} must be {wanted}, got {_brief(value)}{kind}.",
             argument=argument,
             value=_brief(value),
         )
@@ -948,6 +986,33 @@ class TransformError(JscopeError, ValueError):
         )
 
     @classmethod
+    def collect(cls, key: str, place: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Nothing can be added to the collection {key!r} inside {place}: the value could not "
+            "get out of it.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "return the value and add it outside; jscope.jit, jscope.checkpoint, "
+                "jscope.grad and jscope.value_and_grad take it out by themselves.",
+            },
+            key=key,
+            transform=place,
+            sites=sites,
+        )
+
+    @classmethod
+    def leaked_collection(cls, key: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"The collection {key!r} holds a tracer that leaked from a finished trace.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "add values where they are computed, not tracers stored elsewhere.",
+            },
+            key=key,
+            sites=sites,
+        )
+
+    @classmethod
     def assign_shared(cls, name: str, place: str, sites: tuple[Site, ...]) -> Self:
         reason, fix = _SHARED[place]
         return cls._report(
@@ -1035,11 +1100,66 @@ class TransformError(JscopeError, ValueError):
         )
 
 
+_MATCHING = {
+    "path": "a path is matched from the root, by whole components",
+    "glob": "a glob is matched with the whole name, and * stays within one component",
+    "regex": "a regular expression is searched in the full name",
+    "function": "a function is called with (name, leaf) and selects where it returns True",
+    "list": "a list selects what any of its patterns does, and this one is empty",
+}
+
+
 class EmptySelectionError(JscopeError, ValueError):
     """A pattern that selects nothing. Facts: ``pattern``, ``near``."""
 
     pattern: str
     near: tuple[str, ...]
+
+    @classmethod
+    def nothing(
+        cls,
+        pattern: str,
+        shown: str,
+        kind: str,
+        *,
+        names: Sequence[str],
+        scopes: Sequence[str],
+        instead: tuple[str, Sequence[str]] | None,
+    ) -> Self:
+        """With ``instead``, a glob that was perhaps meant and the names that it selects."""
+        near: tuple[str, ...] = ()
+        fix = _MATCHING[kind]
+        if instead is not None:
+            near = tuple(instead[1][:3])
+            fix += f": {instead[0]!r} selects these"
+        elif kind in ("path", "glob"):
+            near = tuple(_near(pattern, [*scopes, *names]))
+        number = f"{len(names)} name" + ("s" if len(names) != 1 else "")
+        return cls._report(
+            f"The pattern {shown} selects nothing among the tree's {number}."
+            if names
+            else f"The pattern {shown} selects nothing: the tree is empty.",
+            {
+                "near": _quote(near),
+                "names": None if near else _some(names),
+                "fix": f"{fix}. Pass allow_empty=True to allow an empty result.",
+            },
+            pattern=pattern,
+            near=near,
+        )
+
+    @classmethod
+    def taken(cls, pattern: str, shown: str, names: Sequence[str]) -> Self:
+        return cls._report(
+            f"The pattern {shown} selects nothing that the patterns before it leave.",
+            {
+                "taken": _some(names),
+                "fix": "the first pattern that matches takes a name: put the narrower pattern "
+                "first. Pass allow_empty=True to allow an empty result.",
+            },
+            pattern=pattern,
+            near=tuple(names[:3]),
+        )
 
     @classmethod
     def scope(cls, scope: str, known: Iterable[str]) -> Self:
@@ -1129,8 +1249,70 @@ class CheckError(JscopeError, ValueError):
         )
 
     @classmethod
+    def not_a_tree(cls, value: object) -> Self:
+        return cls._report(
+            f"The tree must be a nested mapping of names to arrays, got {type(value).__name__}.",
+            {
+                "fix": "pass params, state, gradients or specs, or such a mapping inside it, as "
+                "opt_state[0].mu; mask, labels, map_with_name, count and nbytes take any pytree."
+            },
+            missing=(),
+            unexpected=(),
+            mismatched={},
+        )
+
+    @classmethod
+    def no_size(cls, name: str, value: object) -> Self:
+        found = type(value).__name__
+        return cls._report(
+            f"The value of {name!r} has no size: it is not an array but {found}.",
+            {"fix": "give a tree of arrays, numbers or specs."},
+            missing=(),
+            unexpected=(),
+            mismatched={name: ("an array", found)},
+        )
+
+    @classmethod
+    def two_labels(cls, name: str, first: tuple[str, object], again: tuple[str, object]) -> Self:
+        return cls._report(
+            f"Two patterns give {name} different labels.",
+            {
+                "first": f"{first[0]} gives {_brief(first[1])}",
+                "again": f"{again[0]} gives {_brief(again[1])}",
+                "fix": "narrow one of the patterns, so that no name has two labels.",
+            },
+            missing=(),
+            unexpected=(name,),
+            mismatched={},
+        )
+
+    @classmethod
+    def no_label(cls, names: Sequence[str]) -> Self:
+        return cls._report(
+            f"No pattern gives {names[0]} a label"
+            + (f", nor {len(names) - 1} more." if len(names) > 1 else "."),
+            {
+                "names": _some(names) if len(names) > 1 else None,
+                "fix": "add a pattern that selects what is left, or pass default=.",
+            },
+            missing=tuple(names),
+            unexpected=(),
+            mismatched={},
+        )
+
+    @classmethod
     def layers(cls, first: str, fix: str) -> Self:
         return cls._report(first, {"fix": fix}, missing=(), unexpected=(), mismatched={})
+
+    @classmethod
+    def constraint(cls, name: str, value: object, found: object) -> Self:
+        return cls._report(
+            f"The constraint of variable {name} returned {_brief(found)} for {_brief(value)}.",
+            {"fix": "a constraint returns a value of the same shape and dtype."},
+            missing=(),
+            unexpected=(),
+            mismatched={name: (_brief(value), _brief(found))},
+        )
 
     @classmethod
     def bad_key(cls, key: object) -> Self:

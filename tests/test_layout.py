@@ -30,14 +30,20 @@ ORDER = [
     "_spec",
     "_rng",
     "_sampling",
+    "_names",
+    "_pattern",
+    "_restack",
     "tree",
     "_check",
     "_level",
     "_pass",
+    "_arg_scope",
     "_effects",
+    "_losses",
     "_draw",
     "_variable",
     "_state",
+    "getters",
     "_scope",
     "_template",
     "_transform",
@@ -46,6 +52,10 @@ ORDER = [
     "_twins",
     "__init__",
 ]
+
+
+# The modules whose names users write.
+PUBLIC = [js, js.getters, js.tree]
 
 
 def imports(file: Path) -> set[str]:
@@ -77,7 +87,7 @@ def test_only_one_file_touches_the_less_public_corners_of_jax(name: str) -> None
 
 
 def test_all_is_what_can_be_imported() -> None:
-    for module in (js, js.errors, js.tree):
+    for module in (js.errors, *PUBLIC):
         assert sorted(module.__all__) == list(module.__all__)
         for name in module.__all__:
             assert hasattr(module, name)
@@ -87,7 +97,7 @@ def test_all_is_what_can_be_imported() -> None:
 
 def public_things() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for module in (js, js.tree):
+    for module in PUBLIC:
         for name in module.__all__:
             thing = getattr(module, name)
             if inspect.isclass(thing) or inspect.isfunction(thing):

@@ -1,0 +1,155 @@
+"""Patterns: which names of a tree are meant, and what to say where none is."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeAlias, TypeGuard
+
+from jscope._names import Item
+from jscope.errors import ArgumentError, EmptySelectionError
+
+Pattern: TypeAlias = "str | re.Pattern[str] | Predicate | Sequence[Pattern] | AbstractSet[Pattern]"
+Predicate: TypeAlias = Callable[[str, Any], object]
+Part: TypeAlias = Callable[[str], re.Match[str] | None]
+
+
+def choose(pattern: Pattern, items: Sequence[Item], *, allow_empty: bool) -> list[bool]:
+    """Tells for each item whether ``pattern`` means it.
+
+    Each pattern of a list has to mean something: a misspelt one among others would be as silent as
+    one alone.
+    """
+    if _is_list(pattern):
+        columns = [choose(one, items, allow_empty=allow_empty) for one in pattern]
+        chosen = [any(column[row] for column in columns) for row in range(len(items))]
+    else:
+        is_meant = _predicate(pattern)
+        chosen = [bool(is_meant(name, leaf)) for name, leaf in items]
+    if not allow_empty and not any(chosen):
+        raise _refusal(pattern, [name for name, _ in items])
+    return chosen
+
+
+def claim(patterns: Sequence[Pattern], items: Sequence[Item], *, allow_empty: bool) -> list[int]:
+    """Gives each item the number of the first pattern that means it; ``len(patterns)`` if none."""
+    columns = [choose(pattern, items, allow_empty=allow_empty) for pattern in patterns]
+    owners = [
+        next((number for number, column in enumerate(columns) if column[row]), len(patterns))
+        for row in range(len(items))
+    ]
+    shadowed = set(range(len(patterns))).difference(owners)
+    if shadowed and not allow_empty:
+        number = min(shadowed)
+        names = [name for (name, _), hit in zip(items, columns[number], strict=True) if hit]
+        raise EmptySelectionError.taken(_text(patterns[number]), show(patterns[number]), names)
+    return owners
+
+
+def show(pattern: Pattern) -> str:
+    """A pattern in a message."""
+    if _is_list(pattern):
+        return f"[{', '.join(show(one) for one in pattern)}]"
+    if isinstance(pattern, str | re.Pattern):
+        return repr(pattern)
+    return f"{getattr(pattern, '__name__', type(pattern).__name__)} (a function)"
+
+
+def _text(pattern: Pattern) -> str:
+    return pattern if isinstance(pattern, str) else show(pattern)
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a string is a glob rather than a path."""
+    return any(character in pattern for character in "*?[")
+
+
+def _is_list(pattern: Pattern) -> TypeGuard[Sequence[Pattern] | AbstractSet[Pattern]]:
+    return isinstance(pattern, Sequence | AbstractSet) and not isinstance(pattern, str | bytes)
+
+
+def _predicate(pattern: Pattern) -> Predicate:
+    match pattern:
+        case str():
+            if not pattern:  # the name of the root scope
+                return lambda name, leaf: True
+            # "gen/", as users of TF1 write, is what lies in the scope.
+            path = pattern + "**/*" if pattern.endswith("/") else pattern
+            if is_glob(path):
+                parts = [None if part == "**" else _part(part) for part in path.split("/")]
+                return lambda name, leaf: _matches(parts, name.split("/") if name else [])
+            return lambda name, leaf: name == path or name.startswith(path + "/")
+        case re.Pattern() if isinstance(pattern.pattern, str):
+            regex = pattern
+            return lambda name, leaf: regex.search(name)
+        case _ if callable(pattern):
+            return pattern
+    raise ArgumentError.make(
+        "pattern",
+        pattern,
+        "a path, a glob, a compiled regular expression of text, a function of (name, leaf), or a "
+        "list of these",
+    )
+
+
+def _part(part: str) -> Part:
+    return re.compile(fnmatch.translate(part)).match
+
+
+def _matches(parts: Sequence[Part | None], path: Sequence[str]) -> bool:
+    """Whether the components of a glob, None for ``**``, match all those of a name."""
+    if not parts:
+        return not path
+    first, rest = parts[0], parts[1:]
+    if first is None:
+        return any(_matches(rest, path[skip:]) for skip in range(len(path) + 1))
+    return bool(path) and first(path[0]) is not None and _matches(rest, path[1:])
+
+
+def _refusal(pattern: Pattern, names: Sequence[str]) -> EmptySelectionError:
+    if isinstance(pattern, str):
+        kind = "glob" if is_glob(pattern) else "path"
+    elif isinstance(pattern, re.Pattern):
+        kind = "regex"
+    else:
+        kind = "list" if _is_list(pattern) else "function"
+    return EmptySelectionError.nothing(
+        _text(pattern),
+        show(pattern),
+        kind,
+        names=names,
+        scopes=_scopes(names),
+        instead=_instead(pattern, names) if isinstance(pattern, str) else None,
+    )
+
+
+def _scopes(names: Sequence[str]) -> list[str]:
+    """Every scope on the paths of ``names``, each once."""
+    found: dict[str, None] = {}
+    for name in names:
+        above = name.rpartition("/")[0]
+        while above and above not in found:
+            found[above] = None
+            above = above.rpartition("/")[0]
+    return list(found)
+
+
+def _instead(pattern: str, names: Sequence[str]) -> tuple[str, list[str]] | None:
+    """A glob that was perhaps meant, and the names that it selects.
+
+    Deeper in the tree ("w" for "net/w"), all in a scope ("layer_*"), or by text as in TF1 ("gen"
+    for "generator/w").
+    """
+    plain = pattern.strip("/")
+    below = plain.removeprefix("*/")
+    if not plain:
+        return None
+    deeper = f"**/{below}"
+    for glob in (deeper, f"{plain}/**", f"{deeper}/**", f"{plain}*/**", f"{deeper}*/**"):
+        is_meant = _predicate(glob)
+        found = [name for name in names if is_meant(name, None)]
+        if found:
+            return glob, found
+    return None

@@ -1,0 +1,262 @@
+"""Ready getters put under code that knows nothing of them; arg_scope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+from jscope import errors
+
+X = jnp.ones([2, 3])
+getters = js.getters
+
+
+def dense(x: jax.Array, units: int) -> jax.Array:
+    """Somebody else's layer."""
+    with js.variable_scope(None, "dense"):
+        kernel = js.get_variable("kernel", [x.shape[-1], units])
+        bias = js.get_variable("bias", [units], initializer=jax.nn.initializers.zeros)
+        steps = js.get_variable("steps", initializer=0)
+    del steps
+    return jnp.dot(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)[None]
+
+
+def mlp(x: jax.Array) -> jax.Array:
+    return dense(jnp.tanh(dense(x, 4)), 2)
+
+
+def under(getter: Any, fn: Any = mlp) -> Any:
+    return js.transform(js.variable_scope("net", custom_getter=getter)(fn))
+
+
+PLAIN = under(None)
+
+
+@pytest.fixture(scope="module")
+def params() -> Any:
+    return PLAIN.init(0, X)
+
+
+def test_cast_stores_one_dtype_and_computes_in_another(params: Any) -> None:
+    seen: list[Any] = []
+
+    def fn(x: jax.Array) -> jax.Array:
+        w = js.get_variable("w", [3], jnp.bfloat16)
+        n = js.get_variable("n", initializer=1)
+        seen.append((w.dtype, n.dtype))
+        return x * w[None].astype(x.dtype)
+
+    net = under(getters.cast(jnp.bfloat16), fn)
+    stored = net.init(0, X)["net"]
+    assert (stored["w"].dtype, stored["n"].dtype) == (jnp.float32, jnp.int32)
+    assert set(seen) == {(jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.int32))}
+    cast = under(getters.cast(jnp.bfloat16))
+    chex.assert_trees_all_equal(cast.init(0, X), params)
+    chex.assert_trees_all_close(
+        cast.apply(params, None, X), PLAIN.apply(params, None, X), rtol=0.05
+    )
+
+
+def test_freeze_stops_the_gradients_of_what_it_is_given(params: Any) -> None:
+    def gradient(getter: Any) -> Any:
+        net = under(getter)
+        return jax.grad(lambda p: net.apply(p, None, X).sum(), allow_int=True)(params)["net"]
+
+    plain = gradient(None)
+    for getter, frozen in (
+        (getters.freeze(), ["dense", "dense_1"]),
+        (getters.freeze("net/dense"), ["dense"]),
+        (getters.freeze("**/kernel"), []),
+    ):
+        got = gradient(getter)
+        for name in ("dense", "dense_1"):
+            kernel = got[name]["kernel"]
+            still = name in frozen or (getter is not None and not frozen)
+            wanted = jnp.zeros_like(kernel) if still else plain[name]["kernel"]
+            chex.assert_trees_all_close(kernel, wanted)
+        if not frozen:
+            chex.assert_trees_all_close(got["dense"]["bias"], plain["dense"]["bias"])
+
+
+def test_rename_speaks_the_dialect_of_slim() -> None:
+    slim = getters.rename(
+        {r"/kernel$": "/weights", r"/bias$": "/biases", r"dense": "fully_connected"}
+    )
+    specs = under(slim).specs(X)
+    assert list(specs) == [
+        "net/fully_connected/weights",
+        "net/fully_connected/biases",
+        "net/fully_connected/steps",
+        "net/fully_connected_1/weights",
+        "net/fully_connected_1/biases",
+        "net/fully_connected_1/steps",
+    ]
+
+
+def test_moving_average_reads_averages(params: Any) -> None:
+    averages = jax.tree.map(lambda leaf: leaf * 2, params)
+    net = under(getters.moving_average(averages))
+    chex.assert_trees_all_equal(net.apply(params, None, X), PLAIN.apply(averages, None, X))
+    part = under(getters.moving_average({"net": {"dense": averages["net"]["dense"]}}))
+    mixed = {"net": {**params["net"], "dense": averages["net"]["dense"]}}
+    chex.assert_trees_all_equal(part.apply(params, None, X), PLAIN.apply(mixed, None, X))
+    with pytest.raises(
+        errors.ArgumentError, match=r"average of net/dense/bias must be of shape \(4,"
+    ):
+        under(getters.moving_average({"net/dense/bias": np.zeros(3)})).apply(params, None, X)
+
+
+def test_initial_values_replace_initializers_and_nothing_else(params: Any) -> None:
+    given = {"net/dense/kernel": np.full([3, 4], 0.5), "net/dense/steps": np.int64(7)}
+    net = under(getters.initial_values(given))
+    got = net.init(0, X)["net"]
+    assert got["dense"]["kernel"].dtype == jnp.float32
+    chex.assert_trees_all_equal(got["dense"]["kernel"], jnp.full([3, 4], 0.5))
+    assert got["dense"]["steps"] == 7
+    chex.assert_trees_all_equal(got["dense_1"], params["net"]["dense_1"])
+    chex.assert_trees_all_equal(net.apply(params, None, X), PLAIN.apply(params, None, X))
+    with pytest.raises(errors.InitializerError, match=r"shape \(3, 4\) and the constant has shape"):
+        under(getters.initial_values({"net/dense/kernel": np.zeros(3)})).init(0, X)
+    with pytest.raises(errors.VariableNotFoundError) as caught:
+        under(getters.initial_values(given, strict=True)).init(0, X)
+    assert str(caught.value) == (
+        "Variable net/dense/bias does not exist in the values given to initial_values.\n"
+        "  near:   'net/dense/steps', 'net/dense/kernel'\n"
+        "  fix:    give a value for it, or leave strict out."
+    )
+
+
+def test_weight_normalization_splits_matrices() -> None:
+    net = under(getters.weight_normalization("**/kernel"))
+    params = net.init(0, X)
+    assert list(params["net"]["dense"]) == ["kernel_v", "kernel_g", "bias", "steps"]
+    v, g = params["net"]["dense"]["kernel_v"], jnp.arange(4.0)
+    params = js.tree.unflatten({**js.tree.flatten(params), "net/dense/kernel_g": g})
+
+    def first(x: jax.Array) -> jax.Array:
+        return dense(x, 4)
+
+    out = under(getters.weight_normalization(), first).apply(params, None, jnp.eye(3))
+    chex.assert_trees_all_close(
+        out, v / jnp.linalg.norm(v, axis=0, keepdims=True) * g[None], rtol=1e-5
+    )
+
+
+def test_low_rank_changes_nothing_at_first_and_trains_only_the_adapters(params: Any) -> None:
+    net = under(getters.low_rank(2, scale=4.0))
+    adapted = net.init(0, X)
+    flat = js.tree.flatten(adapted)
+    assert {name: leaf.shape for name, leaf in flat.items() if name.endswith(("_a", "_b"))} == {
+        "net/dense/kernel_a": (3, 2),
+        "net/dense/kernel_b": (2, 4),
+        "net/dense_1/kernel_a": (4, 2),
+        "net/dense_1/kernel_b": (2, 2),
+    }
+    chex.assert_trees_all_equal(net.apply(adapted, None, X), PLAIN.apply(params, None, X))
+    chex.assert_trees_all_equal(
+        {name: flat[name] for name in js.tree.flatten(params)}, js.tree.flatten(params)
+    )
+    moved = {k: leaf + 1 if k.endswith("_b") else leaf for k, leaf in flat.items()}
+    gradient = jax.grad(lambda p: net.apply(p, None, X).sum(), allow_int=True)(
+        js.tree.unflatten(moved)
+    )
+    for name, leaf in js.tree.flatten(gradient).items():
+        if name.endswith(("_a", "_b")):
+            assert jnp.any(leaf != 0), name
+        elif leaf.dtype == jnp.float32:
+            assert jnp.all(leaf == 0), name
+    kernel = (
+        flat["net/dense/kernel"] + 2 * flat["net/dense/kernel_a"] @ (moved["net/dense/kernel_b"])
+    )
+    out = under(getters.low_rank(2, scale=4.0), lambda x: dense(x, 4)).apply(
+        js.tree.unflatten(moved), None, jnp.eye(3)
+    )
+    chex.assert_trees_all_close(out, kernel, rtol=1e-5)
+    free = under(getters.low_rank(2, train_base=True))
+    other = jax.grad(lambda p: free.apply(p, None, X).sum(), allow_int=True)(adapted)
+    assert jnp.any(other["net"]["dense"]["kernel"] != 0)
+    with pytest.raises(errors.ArgumentError, match="rank must be an int of 1 or more"):
+        getters.low_rank(0)
+
+
+def test_getters_compose_innermost_first(params: Any) -> None:
+    @js.variable_scope("net", custom_getter=getters.cast(jnp.float16))
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("inner", custom_getter=getters.low_rank(2)):
+            return js.get_variable("kernel", [3, 4])
+
+    net = js.transform(fn)
+    assert net.init(0, X)["net"]["inner"]["kernel_a"].dtype == jnp.float32
+    assert net.apply(net.init(0, X), None, X).dtype == jnp.float16
+
+
+@js.add_arg_scope
+def layer(x: Any, scale: Any = 1, shift: Any = 0) -> Any:
+    return x * scale + shift
+
+
+@js.add_arg_scope
+def other(x: Any, scale: Any = 1, **options: Any) -> Any:
+    return x * scale, options
+
+
+def test_arg_scope_gives_defaults_and_calls_win() -> None:
+    with js.arg_scope([layer, other], scale=2):
+        assert layer(3) == 6
+        assert layer(3, 5) == 15
+        assert layer(3, scale=5) == 15
+        with js.arg_scope([layer], shift=1), js.arg_scope([other], anything=0):
+            assert layer(3) == 7
+            assert other(3) == (6, {"anything": 0})
+        assert layer(3) == 6
+    assert layer(3) == 3
+
+
+def test_an_arg_scope_can_be_opened_again() -> None:
+    with js.arg_scope([layer], scale=2) as scope:
+        pass
+    with js.arg_scope([layer], shift=1), js.arg_scope(scope):
+        assert layer(3) == 6
+    assert layer(3) == 3
+
+
+def test_arg_scopes_are_restored_on_exceptions() -> None:
+    with pytest.raises(KeyError, match="stop"), js.arg_scope([layer], scale=2):
+        raise KeyError("stop")
+    assert layer(3) == 3
+
+
+def test_what_arg_scope_refuses() -> None:
+    for functions, defaults, text in (
+        ([len], {}, "function of arg_scope must be decorated by add_arg_scope, got <built-in"),
+        (layer, {}, "functions of arg_scope must be a list or tuple"),
+        ([layer], {"sclae": 2}, "default of arg_scope must be an argument of layer, got 'sclae'"),
+        ({}, {"scale": 2}, "defaults of a scope that is opened again must be none"),
+    ):
+        with pytest.raises(errors.ArgumentError, match=text), js.arg_scope(functions, **defaults):
+            pass
+    with pytest.raises(errors.ArgumentError):
+        js.add_arg_scope(3)
+
+
+@jax.jit
+def scaled(x: jax.Array) -> jax.Array:
+    return layer(x) * js.get_variable("w", [])
+
+
+def test_jax_does_not_take_the_trace_of_another_arg_scope() -> None:
+    def fn(x: jax.Array) -> Any:
+        outs = []
+        for scale in (2.0, 3.0):
+            with js.variable_scope("s", reuse=js.AUTO_REUSE), js.arg_scope([layer], scale=scale):
+                outs.append(scaled(x))
+        return outs
+
+    a, b = js.transform(fn).apply({"s": {"w": jnp.float32(1)}}, None, jnp.float32(1))
+    assert (float(a), float(b)) == (2, 3)
