@@ -12,8 +12,12 @@ params = init(jax.random.key(0), jnp.ones([1, 64]))   # {"dense": {"kernel": [64
 out = jax.jit(apply)(params, None, jnp.ones([1, 64]))
 """
 
+from jscope import constraints as constraints
 from jscope import errors as errors
 from jscope import getters as getters
+from jscope import initializers as initializers
+from jscope import layers as layers
+from jscope import regularizers as regularizers
 from jscope import tree as tree
 from jscope._arg_scope import add_arg_scope as add_arg_scope
 from jscope._arg_scope import arg_scope as arg_scope
@@ -82,6 +86,7 @@ __all__ = [
     "check",
     "checkpoint",
     "cond",
+    "constraints",
     "errors",
     "fori_loop",
     "functionalize",
@@ -93,15 +98,18 @@ __all__ = [
     "getters",
     "grad",
     "has_rng",
+    "initializers",
     "is_initializing",
     "jit",
     "layer_stack",
+    "layers",
     "make_template",
     "map",
     "next_rng_key",
     "no_regularizer",
     "put_carry",
     "regularization_loss",
+    "regularizers",
     "remat",
     "scan",
     "switch",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-_LIBRARIES = ("jax", "jaxlib", "numpy", "builtins", "math")
+_LIBRARIES = ("jax", "jaxlib", "jscope", "numpy", "builtins", "math")
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), np.dtype, np.generic)
 
 

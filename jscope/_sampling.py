@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import math
 import os
 import threading
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope import _jaxapi, _path
+from jscope import _jaxapi, _path, initializers
 from jscope._fingerprint import NotComparableError, fingerprint
 from jscope._params import describe
 from jscope._spec import Initializer, Shape, VariableSpec
@@ -24,29 +23,13 @@ _CACHED_SAMPLERS = 4096
 _EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
 
 
-def glorot_uniform(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-    """TF1's default initializer (Glorot and Bengio 2010), for shapes of any rank.
-
-    A scalar has fans of 1, a vector of length n has fans of n, as in TF1.
-    """
-    receptive = math.prod(shape[:-2])
-    fan_in = shape[-2] * receptive if len(shape) > 1 else math.prod(shape)
-    fan_out = shape[-1] * receptive if len(shape) > 1 else math.prod(shape)
-    limit = math.sqrt(3.0 / max(1.0, (fan_in + fan_out) / 2.0))
-    return jax.random.uniform(key, shape, dtype, -limit, limit)
-
-
-def _zeros(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-    return jnp.zeros(shape, dtype)
-
-
 @functools.cache
 def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
     """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
-        return glorot_uniform
+        return initializers.glorot_uniform
     if jnp.issubdtype(dtype, jnp.integer) or dtype == np.bool_:
-        return _zeros
+        return initializers.zeros
     return None
 
 

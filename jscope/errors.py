@@ -749,6 +749,14 @@ class ArgumentError(JscopeError, ValueError, TypeError):
         )
 
     @classmethod
+    def cannot_make(cls, initializer: str, wanted: str, found: object) -> Self:
+        return cls(
+            f"The initializer {initializer} makes {wanted} only, got {found}.",
+            argument="initializer",
+            value=str(found),
+        )
+
+    @classmethod
     def make(cls, argument: str, value: object, wanted: str) -> Self:
         is_array = hasattr(value, "shape") and hasattr(value, "dtype")  # its type says no more
         kind = "" if is_array else f" of type {type(value).__name__}"

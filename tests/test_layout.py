@@ -29,6 +29,9 @@ ORDER = [
     "_guard",
     "_spec",
     "_rng",
+    "_number",
+    "initializers",
+    "constraints",
     "_sampling",
     "_names",
     "_pattern",
@@ -42,6 +45,7 @@ ORDER = [
     "_losses",
     "_draw",
     "_variable",
+    "regularizers",
     "_state",
     "getters",
     "_scope",
@@ -50,12 +54,27 @@ ORDER = [
     "_lift",
     "_stack",
     "_twins",
+    "_layer",
+    "_dense",
+    "_conv",
+    "_pool",
+    "_norm",
+    "_recurrent",
+    "layers",
     "__init__",
 ]
 
 
 # The modules whose names users write.
-PUBLIC = [js, js.getters, js.tree]
+PUBLIC = [
+    js,
+    js.constraints,
+    js.getters,
+    js.initializers,
+    js.layers,
+    js.regularizers,
+    js.tree,
+]
 
 
 def imports(file: Path) -> set[str]:

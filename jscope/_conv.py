@@ -1,0 +1,450 @@
+"""Convolutions: conv1d, conv2d, conv3d, conv2d_transpose, separable_conv2d."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jscope._layer import (
+    Activation,
+    Grid,
+    Name,
+    Sizes,
+    Weight,
+    check_activation,
+    check_images,
+    check_size,
+    finish,
+    layer_scope,
+    zeros,
+)
+from jscope._reuse import Reuse
+from jscope._scope import variable_scope
+from jscope._spec import Constraint, Initializer, Regularizer
+
+
+def conv1d(
+    inputs: jax.Array,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = 1,
+    padding: str = "valid",
+    data_format: str = "channels_last",
+    dilation_rate: Sizes = 1,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | Any = None,
+    bias_initializer: Initializer | Any = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    *,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: Name = None,
+    reuse: Reuse | None = None,
+) -> jax.Array:
+    """Moves a kernel along a sequence, as TF1's ``tf.layers.conv1d``; see ``conv2d``.
+
+    Makes ``kernel`` [kernel_size, channels, filters] and ``bias`` [filters].
+
+    Args:
+      inputs: Floats [batch, length, channels], or [batch, channels, length] if channels_first.
+      filters: Number of channels of the outputs.
+      kernel_size: Length of the kernel.
+      strides: Steps between outputs.
+      padding: "valid" for none, "same" for zeros around the inputs.
+      data_format: "channels_last" or "channels_first".
+      dilation_rate: Steps between the parts of the kernel.
+      activation: Function of the outputs; None for none.
+      use_bias: Whether to add a bias.
+      kernel_initializer: Else the scope's, else glorot_uniform.
+      bias_initializer: Zeros unless given.
+      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
+      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
+      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
+      bias_constraint: Function of the bias, kept in its spec; else the scope's.
+      trainable: Whether the variables live in params; if not, in state.
+      name: Name of the scope, or a scope; else "conv1d", "conv1d_1", ...
+      reuse: As of ``variable_scope``; without a name it shares with "conv1d", as in TF1.
+
+    Returns:
+      Floats [batch, new length, filters], or [batch, filters, new length].
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``variable_scope``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> net = js.transform(lambda x: js.layers.conv1d(x, 8, 3))
+      >>> x = jnp.ones([2, 10, 4])
+      >>> net.apply(net.init(0, x), None, x).shape
+      (2, 8, 8)
+    """
+    kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
+    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
+    inputs, grid = check_images(
+        inputs, 1, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
+    )
+    with _opened("conv1d", filters, activation, name, reuse):
+        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+
+
+def conv2d(
+    inputs: jax.Array,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = (1, 1),
+    padding: str = "valid",
+    data_format: str = "channels_last",
+    dilation_rate: Sizes = (1, 1),
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | Any = None,
+    bias_initializer: Initializer | Any = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    *,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: Name = None,
+    reuse: Reuse | None = None,
+) -> jax.Array:
+    """Moves a kernel over an image, as TF1's ``tf.layers.conv2d``.
+
+    Makes ``kernel`` [kernel height, kernel width, channels, filters] in either data format, and
+    ``bias`` [filters], of the inputs' dtype. With strides s, dilation rate d and kernel size k, an
+    axis of size n becomes ceil(n / s) under "same" and ceil((n - (k - 1) * d) / s) under "valid".
+
+    Args:
+      inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
+        channels_first.
+      filters: Number of channels of the outputs.
+      kernel_size: Height and width of the kernel; an int stands for both.
+      strides: Steps between outputs, along height and width.
+      padding: "valid" for none, "same" for zeros around the inputs.
+      data_format: "channels_last" or "channels_first".
+      dilation_rate: Steps between the parts of the kernel. Strides may differ from 1 as well, which
+        TF1 refused.
+      activation: Function of the outputs; None for none.
+      use_bias: Whether to add a bias.
+      kernel_initializer: Else the scope's, else glorot_uniform.
+      bias_initializer: Zeros unless given.
+      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
+      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
+      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
+      bias_constraint: Function of the bias, kept in its spec; else the scope's.
+      trainable: Whether the variables live in params; if not, in state.
+      name: Name of the scope, or a scope; else "conv2d", "conv2d_1", ...
+      reuse: As of ``variable_scope``; without a name it shares with "conv2d", as in TF1.
+
+    Returns:
+      Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``variable_scope``.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> net = js.transform(lambda x: js.layers.conv2d(x, 8, 3, 2, "same", activation=jax.nn.relu))
+      >>> x = jnp.ones([2, 28, 28, 1])
+      >>> params = net.init(0, x)
+      >>> params
+      Params({'conv2d': {'kernel': float32[3,3,1,8], 'bias': float32[8]}})
+      >>> net.apply(params, None, x).shape
+      (2, 14, 14, 8)
+    """
+    kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
+    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
+    inputs, grid = check_images(
+        inputs, 2, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
+    )
+    with _opened("conv2d", filters, activation, name, reuse):
+        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+
+
+def conv3d(
+    inputs: jax.Array,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = (1, 1, 1),
+    padding: str = "valid",
+    data_format: str = "channels_last",
+    dilation_rate: Sizes = (1, 1, 1),
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | Any = None,
+    bias_initializer: Initializer | Any = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    *,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: Name = None,
+    reuse: Reuse | None = None,
+) -> jax.Array:
+    """Moves a kernel through a volume, as TF1's ``tf.layers.conv3d``; see ``conv2d``.
+
+    Makes ``kernel`` [kernel depth, height, width, channels, filters] and ``bias`` [filters].
+
+    Args:
+      inputs: Floats [batch, depth, height, width, channels], or [batch, channels, depth, height,
+        width] if channels_first.
+      filters: Number of channels of the outputs.
+      kernel_size: Depth, height and width of the kernel; an int stands for all.
+      strides: Steps between outputs, along each of them.
+      padding: "valid" for none, "same" for zeros around the inputs.
+      data_format: "channels_last" or "channels_first".
+      dilation_rate: Steps between the parts of the kernel.
+      activation: Function of the outputs; None for none.
+      use_bias: Whether to add a bias.
+      kernel_initializer: Else the scope's, else glorot_uniform.
+      bias_initializer: Zeros unless given.
+      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
+      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
+      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
+      bias_constraint: Function of the bias, kept in its spec; else the scope's.
+      trainable: Whether the variables live in params; if not, in state.
+      name: Name of the scope, or a scope; else "conv3d", "conv3d_1", ...
+      reuse: As of ``variable_scope``; without a name it shares with "conv3d", as in TF1.
+
+    Returns:
+      Floats [batch, new depth, new height, new width, filters], or with filters as the second axis.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``variable_scope``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> net = js.transform(lambda x: js.layers.conv3d(x, 8, 2, 2))
+      >>> x = jnp.ones([1, 4, 8, 8, 3])
+      >>> net.apply(net.init(0, x), None, x).shape
+      (1, 2, 4, 4, 8)
+    """
+    kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
+    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
+    inputs, grid = check_images(
+        inputs, 3, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
+    )
+    with _opened("conv3d", filters, activation, name, reuse):
+        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+
+
+def conv2d_transpose(
+    inputs: jax.Array,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = (1, 1),
+    padding: str = "valid",
+    data_format: str = "channels_last",
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Initializer | Any = None,
+    bias_initializer: Initializer | Any = zeros,
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    *,
+    kernel_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: Name = None,
+    reuse: Reuse | None = None,
+) -> jax.Array:
+    """Moves from outputs of a ``conv2d`` back to inputs, as TF1's ``tf.layers.conv2d_transpose``.
+
+    It is the gradient of ``conv2d``. Makes ``kernel`` [kernel height, kernel width, filters,
+    channels], its last two axes the other way round, and ``bias`` [filters]. With strides s and
+    kernel size k, an axis of size n becomes n * s under "same" and n * s + max(k - s, 0) under
+    "valid".
+
+    Args:
+      inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
+        channels_first.
+      filters: Number of channels of the outputs.
+      kernel_size: Height and width of the kernel; an int stands for both.
+      strides: Steps between inputs, along height and width.
+      padding: "valid" or "same".
+      data_format: "channels_last" or "channels_first".
+      activation: Function of the outputs; None for none.
+      use_bias: Whether to add a bias.
+      kernel_initializer: Else the scope's, else glorot_uniform.
+      bias_initializer: Zeros unless given.
+      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
+      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
+      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
+      bias_constraint: Function of the bias, kept in its spec; else the scope's.
+      trainable: Whether the variables live in params; if not, in state.
+      name: Name of the scope, or a scope; else "conv2d_transpose", "conv2d_transpose_1", ...
+      reuse: As of ``variable_scope``; without a name it shares with "conv2d_transpose", as in TF1.
+
+    Returns:
+      Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``variable_scope``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> net = js.transform(lambda x: js.layers.conv2d_transpose(x, 3, 5, 2, "same"))
+      >>> x = jnp.ones([2, 7, 7, 16])
+      >>> net.apply(net.init(0, x), None, x).shape
+      (2, 14, 14, 3)
+    """
+    kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
+    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
+    window = "kernel_size", kernel_size
+    inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, grows=True)
+    with _opened("conv2d_transpose", filters, activation, name, reuse):
+        shape = (*grid.window, filters, inputs.shape[grid.channels])
+        outputs = jax.lax.conv_transpose(
+            inputs,
+            kernel.make("kernel", shape, inputs.dtype),
+            grid.strides,
+            grid.padding.upper(),
+            dimension_numbers=(grid.letters, "HWIO", grid.letters),
+            transpose_kernel=True,  # flips the kernel, and swaps the axes called I and O
+        )
+        return finish(outputs, bias if use_bias else None, activation, grid.channels)
+
+
+def separable_conv2d(
+    inputs: jax.Array,
+    filters: int,
+    kernel_size: Sizes,
+    strides: Sizes = (1, 1),
+    padding: str = "valid",
+    data_format: str = "channels_last",
+    dilation_rate: Sizes = (1, 1),
+    depth_multiplier: int = 1,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    depthwise_initializer: Initializer | Any = None,
+    pointwise_initializer: Initializer | Any = None,
+    bias_initializer: Initializer | Any = zeros,
+    depthwise_regularizer: Regularizer | None = None,
+    pointwise_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    *,
+    depthwise_constraint: Constraint | None = None,
+    pointwise_constraint: Constraint | None = None,
+    bias_constraint: Constraint | None = None,
+    trainable: bool = True,
+    name: Name = None,
+    reuse: Reuse | None = None,
+) -> jax.Array:
+    """Convolves each channel by itself, then mixes them, as TF1's ``tf.layers.separable_conv2d``.
+
+    Makes ``depthwise_kernel`` [kernel height, kernel width, channels, depth_multiplier],
+    ``pointwise_kernel`` [1, 1, channels * depth_multiplier, filters] and ``bias`` [filters]. Shapes
+    are those of ``conv2d``.
+
+    Args:
+      inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
+        channels_first.
+      filters: Number of channels of the outputs.
+      kernel_size: Height and width of the depthwise kernel; an int stands for both.
+      strides: Steps between outputs, along height and width.
+      padding: "valid" for none, "same" for zeros around the inputs.
+      data_format: "channels_last" or "channels_first".
+      dilation_rate: Steps between the parts of the depthwise kernel.
+      depth_multiplier: Number of channels that each channel becomes before they are mixed.
+      activation: Function of the outputs; None for none.
+      use_bias: Whether to add a bias.
+      depthwise_initializer: Else the scope's, else glorot_uniform.
+      pointwise_initializer: Else the scope's, else glorot_uniform.
+      bias_initializer: Zeros unless given.
+      depthwise_regularizer: Function of the depthwise kernel, kept in its spec; else the scope's.
+      pointwise_regularizer: Function of the pointwise kernel, kept in its spec; else the scope's.
+      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
+      depthwise_constraint: Function of the depthwise kernel, kept in its spec; else the scope's.
+      pointwise_constraint: Function of the pointwise kernel, kept in its spec; else the scope's.
+      bias_constraint: Function of the bias, kept in its spec; else the scope's.
+      trainable: Whether the variables live in params; if not, in state.
+      name: Name of the scope, or a scope; else "separable_conv2d", "separable_conv2d_1", ...
+      reuse: As of ``variable_scope``; without a name it shares with "separable_conv2d", as in TF1.
+
+    Returns:
+      Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``variable_scope``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> net = js.transform(lambda x: js.layers.separable_conv2d(x, 16, 3, depth_multiplier=2))
+      >>> params = net.init(0, jnp.ones([1, 8, 8, 3]))["separable_conv2d"]
+      >>> params["depthwise_kernel"].shape, params["pointwise_kernel"].shape
+      ((3, 3, 3, 2), (1, 1, 6, 16))
+    """
+    depthwise = Weight(
+        depthwise_initializer, depthwise_regularizer, depthwise_constraint, trainable
+    )
+    pointwise = Weight(
+        pointwise_initializer, pointwise_regularizer, pointwise_constraint, trainable
+    )
+    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
+    depth_multiplier = check_size("depth_multiplier", depth_multiplier)
+    inputs, grid = check_images(
+        inputs, 2, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
+    )
+    channels = inputs.shape[grid.channels]
+    shape = (*grid.window, channels, depth_multiplier)
+    deep = channels * depth_multiplier
+    still = grid._replace(strides=(1, 1), dilation=(1, 1))
+    with _opened("separable_conv2d", filters, activation, name, reuse):
+        kernel = depthwise.make("depthwise_kernel", shape, inputs.dtype)
+        # As JAX has it: a group per channel, and the outputs of all groups on one axis.
+        hidden = _slide(inputs, kernel.reshape(*grid.window, 1, deep), grid, groups=channels)
+        kernel = pointwise.make("pointwise_kernel", (1, 1, deep, filters), inputs.dtype)
+        outputs = _slide(hidden, kernel, still)
+        return finish(outputs, bias if use_bias else None, activation, grid.channels)
+
+
+def _opened(
+    default_name: str, filters: Any, activation: Any, name: Name, reuse: Reuse | None
+) -> variable_scope:
+    """The scope of a convolution, after checks that all of them make."""
+    check_size("filters", filters)
+    check_activation(activation)
+    return layer_scope(name, default_name, reuse)
+
+
+def _convolve(
+    inputs: jax.Array,
+    grid: Grid,
+    filters: int,
+    kernel: Weight,
+    bias: Weight | None,
+    activation: Activation | None,
+) -> jax.Array:
+    shape = (*grid.window, inputs.shape[grid.channels], filters)
+    outputs = _slide(inputs, kernel.make("kernel", shape, inputs.dtype), grid)
+    return finish(outputs, bias, activation, grid.channels)
+
+
+def _slide(inputs: jax.Array, kernel: jax.Array, grid: Grid, groups: int = 1) -> jax.Array:
+    """The convolution itself; the kernel is [*window, channels / groups, filters]."""
+    kernel_letters = "DHW"[-grid.rank :] + "IO"
+    return jax.lax.conv_general_dilated(
+        inputs,
+        kernel,
+        grid.strides,
+        grid.padding.upper(),
+        rhs_dilation=grid.dilation,
+        dimension_numbers=(grid.letters, kernel_letters, grid.letters),
+        feature_group_count=groups,
+    )

@@ -1,0 +1,27 @@
+"""Numbers that users give: the one check of scales, gains and limits."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from jscope.errors import ArgumentError
+
+
+def number(
+    argument: str, value: Any, *, least: float = -math.inf, above: float = -math.inf
+) -> float:
+    """A finite Python or NumPy number as a float.
+
+    Not an array: what holds the number is compared by value, and may outlive a trace.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if real and math.isfinite(value) and value >= least and value > above:
+        return float(value)
+    wanted = "a finite number, of Python or NumPy"
+    if math.isfinite(least):
+        wanted += f", of at least {least:g}"
+    if math.isfinite(above):
+        wanted += f", above {above:g}"
+    raise ArgumentError.make(argument, value, wanted)

@@ -1,0 +1,337 @@
+"""Recurrent cells and the loop over time: lstm, gru, dynamic_rnn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jscope._layer import (
+    Activation,
+    Name,
+    Weight,
+    check_activation,
+    check_array,
+    check_size,
+    ones,
+    zeros,
+)
+from jscope._reuse import Reuse
+from jscope._scope import get_variable_scope, variable_scope
+from jscope._spec import Initializer
+from jscope._template import Template, make_template
+from jscope._twins import scan
+from jscope.errors import ArgumentError
+
+
+class LSTMStateTuple(NamedTuple):
+    """The state of an ``lstm``, as TF1's class of that name.
+
+    Attributes:
+      c: The memory, floats [batch, units].
+      h: What the cell put out last, floats [batch, units].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> state = js.layers.LSTMStateTuple(c=jnp.zeros([2, 8]), h=jnp.ones([2, 8]))
+      >>> state.h.shape
+      (2, 8)
+    """
+
+    c: Any
+    h: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Cell:
+    """One step of a recurrent network; ``cell(inputs, state)`` gives ``(outputs, new state)``.
+
+    Its first call in a pass makes its variables in the scope that is open, and all others share
+    them, as with TF1's cells.
+
+    Attributes:
+      state_size: Sizes of the state's last axes, in the structure of the state.
+      output_size: Size of the outputs' last axis.
+    """
+
+    state_size: Any
+    output_size: int
+    _step: Template[tuple[jax.Array, Any]]
+
+    def __call__(self, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        """One step: inputs [batch, features], and the state."""
+        return self._step(inputs, state)
+
+    def zero_state(self, batch_size: int, dtype: Any = jnp.float32) -> Any:
+        """A state of zeros, [batch_size, size] for each size of ``state_size``."""
+        return jax.tree.map(lambda size: jnp.zeros([batch_size, size], dtype), self.state_size)
+
+
+def lstm(
+    units: int,
+    forget_bias: float = 1.0,
+    *,
+    activation: Activation | None = None,
+    initializer: Initializer | Any = None,
+    name: str | None = None,
+    reuse: Reuse | None = None,
+) -> Cell:
+    """Makes a cell with a long short-term memory, as TF1's ``LSTMCell`` and ``BasicLSTMCell``.
+
+    The cell makes ``kernel`` [features + units, 4 * units], in the order input gate i, new values
+    j, forget gate f, output gate o, and ``bias`` [4 * units], of the inputs' dtype, and computes
+    ``c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j)``, ``h = sigmoid(o) * tanh(c)``.
+
+    Args:
+      units: Size of the outputs, and of either part of the state.
+      forget_bias: Added to the forget gate, whose variables start around zero.
+      activation: In place of tanh.
+      initializer: Of the kernel; else the scope's, else glorot_uniform. The bias starts at zero.
+      name: Name of the scope; else "lstm_cell". Give "basic_lstm_cell" for the names of a
+        ``BasicLSTMCell``. Another cell of that name in one scope is numbered, as in TF1.
+      reuse: As of ``variable_scope``; then the name is not numbered. One cell always shares with
+        itself.
+
+    Returns:
+      ``cell(inputs, state) -> (h, LSTMStateTuple(c, h))``, for inputs [batch, features] and a state
+      of two arrays [batch, units], with ``cell.zero_state(batch_size, dtype)``, ``cell.state_size``
+      and ``cell.output_size``. For ``dynamic_rnn``, or to be called step by step.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``make_template``; when the cell is called.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def two_steps(x):
+      ...     cell = js.layers.lstm(8)
+      ...     _, state = cell(x, cell.zero_state(len(x)))
+      ...     return cell(x, state)[0]
+      >>> js.transform(two_steps).init(0, jnp.ones([2, 3]))
+      Params({'lstm_cell': {'kernel': float32[11,32], 'bias': float32[32]}})
+    """
+    units = check_size("units", units)
+    check_activation(activation)
+    squash = activation or jnp.tanh
+
+    def step(inputs: jax.Array, state: Any) -> tuple[jax.Array, LSTMStateTuple]:
+        inputs = check_array("inputs", inputs, "[batch, features]", lambda ndim: ndim == 2)
+        c, h = _check_state(state, 2, (inputs.shape[0], units))
+        gates = _affine((inputs, h), 4 * units, Weight(initializer), Weight(zeros))
+        i, j, f, o = jnp.split(gates, 4, axis=1)
+        c = jax.nn.sigmoid(f + forget_bias) * c + jax.nn.sigmoid(i) * squash(j)
+        h = jax.nn.sigmoid(o) * squash(c)
+        return h, LSTMStateTuple(c, h)
+
+    return _cell(step, LSTMStateTuple(units, units), units, name or "lstm_cell", reuse)
+
+
+def gru(
+    units: int,
+    activation: Activation | None = None,
+    reuse: Reuse | None = None,
+    kernel_initializer: Initializer | Any = None,
+    bias_initializer: Initializer | Any = None,
+    name: str | None = None,
+) -> Cell:
+    """Makes a gated recurrent unit, as TF1's ``GRUCell``.
+
+    The cell makes ``gates/kernel`` [features + units, 2 * units], in the order reset gate r, update
+    gate u, ``gates/bias`` [2 * units], ``candidate/kernel`` [features + units, units] and
+    ``candidate/bias`` [units], of the inputs' dtype. The candidate n sees the inputs and ``r * h``,
+    and ``h = u * h + (1 - u) * n``.
+
+    Args:
+      units: Size of the outputs and of the state.
+      activation: Of the candidate, in place of tanh.
+      reuse: As of ``variable_scope``; then the name is not numbered. One cell always shares with
+        itself.
+      kernel_initializer: Else the scope's, else glorot_uniform.
+      bias_initializer: Else ones for the gates, so that the state is kept at first, and zeros for
+        the candidate.
+      name: Name of the scope; else "gru_cell". Another cell of that name in one scope is numbered,
+        as in TF1.
+
+    Returns:
+      ``cell(inputs, state) -> (h, h)``, for inputs [batch, features] and a state [batch, units],
+      with ``cell.zero_state(batch_size, dtype)``, ``cell.state_size`` and ``cell.output_size``. For
+      ``dynamic_rnn``, or to be called step by step.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``make_template``; when the cell is called.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def encode(x):
+      ...     return js.layers.dynamic_rnn(js.layers.gru(8), x)[1]
+      >>> net = js.transform(encode)
+      >>> x = jnp.ones([2, 5, 3])
+      >>> params = net.init(0, x)
+      >>> params["rnn"]["gru_cell"]["candidate"]
+      Params({'kernel': float32[11,8], 'bias': float32[8]})
+      >>> net.apply(params, None, x).shape
+      (2, 8)
+    """
+    units = check_size("units", units)
+    check_activation(activation)
+    squash = activation or jnp.tanh
+    kernel = Weight(kernel_initializer)
+    gate_bias, bias = (
+        Weight(start if bias_initializer is None else bias_initializer) for start in (ones, zeros)
+    )
+
+    def step(inputs: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
+        inputs = check_array("inputs", inputs, "[batch, features]", lambda ndim: ndim == 2)
+        (h,) = _check_state([state], 1, (inputs.shape[0], units))
+        gates = _affine((inputs, h), 2 * units, kernel, gate_bias, "gates/")
+        r, u = jnp.split(jax.nn.sigmoid(gates), 2, axis=1)
+        new = squash(_affine((inputs, r * h), units, kernel, bias, "candidate/"))
+        h = u * h + (1 - u) * new
+        return h, h
+
+    return _cell(step, units, units, name or "gru_cell", reuse)
+
+
+def dynamic_rnn(
+    cell: Callable[[jax.Array, Any], tuple[Any, Any]],
+    inputs: jax.Array,
+    sequence_length: Any = None,
+    initial_state: Any = None,
+    dtype: Any = None,
+    *,
+    time_major: bool = False,
+    scope: Name = None,
+) -> tuple[Any, Any]:
+    """Runs a cell over time, in one ``scan``, as TF1's ``tf.nn.dynamic_rnn``.
+
+    The scope "rnn" is not numbered, as in TF1: a second network in one scope needs a ``scope`` of
+    its own. The loop is ``jscope.scan``, so cells may draw keys and assign state.
+
+    Args:
+      cell: ``cell(inputs, state) -> (outputs, new state)``: one of ``lstm`` or ``gru``, or any
+        function of arrays [batch, ...] that keeps the structure, shapes and dtypes of the state.
+      inputs: Array [batch, time, ...], or [time, batch, ...] if ``time_major``.
+      sequence_length: Integers [batch]: how many steps each example has. From there on its outputs
+        are zeros, and its state stays as it was. None: all of them.
+      initial_state: The state to start from; else ``cell.zero_state(batch, dtype)``.
+      dtype: Of that zero state; else the inputs'.
+      time_major: Whether time comes before batch, in inputs and outputs.
+      scope: Name of the scope, or a scope; else "rnn".
+
+    Returns:
+      ``(outputs, state)``: outputs [batch, time, units], or [time, batch, units] if ``time_major``,
+      and the last state.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      JscopeError: As ``get_variable`` and ``variable_scope``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def read(x, lengths):
+      ...     return js.layers.dynamic_rnn(js.layers.lstm(8), x, lengths)
+      >>> net = js.transform(read)
+      >>> x, lengths = jnp.ones([2, 5, 3]), jnp.array([5, 2])
+      >>> params = net.init(0, x, lengths)
+      >>> params
+      Params({'rnn': {'lstm_cell': {'kernel': float32[11,32], 'bias': float32[32]}}})
+      >>> outputs, state = net.apply(params, None, x, lengths)
+      >>> outputs.shape, state.h.shape, outputs[1, 2:].any().tolist()
+      ((2, 5, 8), (2, 8), False)
+    """
+    if not callable(cell):
+        raise ArgumentError.make("cell", cell, "a function of inputs and state")
+    axes = "[time, batch, ...]" if time_major else "[batch, time, ...]"
+    inputs = check_array("inputs", inputs, axes, lambda ndim: ndim >= 2, jnp.generic)
+    xs = inputs if time_major else inputs.swapaxes(0, 1)
+    steps, batch = xs.shape[:2]
+    if initial_state is None:
+        if not hasattr(cell, "zero_state"):
+            raise ArgumentError.make("cell", cell, "given an initial_state, or have a zero_state")
+        initial_state = cell.zero_state(batch, dtype or inputs.dtype)
+
+    def step(state: Any, x: jax.Array) -> tuple[Any, Any]:
+        outputs, state = cell(x, state)
+        return state, outputs
+
+    def step_until_the_end(state: Any, marked: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+        is_past, x = marked
+        new, outputs = step(state, x)
+        nothing = jax.tree.map(jnp.zeros_like, outputs)
+        return _where(is_past, state, new), _where(is_past, nothing, outputs)
+
+    with variable_scope("rnn" if scope is None else scope):
+        if sequence_length is None:
+            state, outputs = scan(step, initial_state, xs)
+        else:
+            lengths = _check_lengths(sequence_length, batch)
+            are_past = jnp.arange(steps)[:, None] >= lengths[None]
+            state, outputs = scan(step_until_the_end, initial_state, (are_past, xs))
+    if not time_major:
+        outputs = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), outputs)
+    return outputs, state
+
+
+def _cell(
+    step: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
+    state_size: Any,
+    units: int,
+    name: str,
+    reuse: Reuse | None,
+) -> Cell:
+    def shared(inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        with variable_scope(get_variable_scope(), reuse=reuse):
+            return step(inputs, state)
+
+    if reuse:
+        template = make_template(name, shared, unique_name_=name)
+    else:
+        template = make_template(name, step)
+    return Cell(state_size, units, template)
+
+
+def _affine(
+    inputs: Sequence[jax.Array], units: int, kernel: Weight, bias: Weight, prefix: str = ""
+) -> jax.Array:
+    """Arrays [batch, any] side by side, times a kernel, plus a bias: [batch, units]."""
+    joined = jnp.concatenate(inputs, axis=1)
+    w = kernel.make(f"{prefix}kernel", [joined.shape[1], units], joined.dtype)
+    b = bias.make(f"{prefix}bias", [units], joined.dtype)
+    return jnp.dot(joined, w) + b[None]
+
+
+def _check_state(state: Any, parts: int, shape: tuple[int, int]) -> Sequence[Any]:
+    """The arrays of a state, each of a shape."""
+    found = state if isinstance(state, list | tuple) else []
+    if [getattr(part, "shape", None) for part in found] == [shape] * parts:
+        return found
+    kind = "an array" if parts == 1 else f"{parts} arrays"
+    given = state[0] if parts == 1 else state
+    raise ArgumentError.make("state", given, f"{kind} {list(shape)}")
+
+
+def _check_lengths(lengths: Any, batch: int) -> jax.Array:
+    given = jnp.asarray(lengths) if isinstance(lengths, list | tuple) else lengths
+    found = check_array("sequence_length", given, f"[{batch}]", lambda ndim: ndim == 1, jnp.integer)
+    if found.shape != (batch,):
+        raise ArgumentError.make("sequence_length", lengths, f"integers [{batch}]")
+    return found.astype(jnp.arange(0).dtype)
+
+
+def _where(is_past: jax.Array, old: Any, new: Any) -> Any:
+    """Old where an example, of [batch], is past its end, else new; scalars are new, as in TF1."""
+
+    def choose(old: jax.Array, new: jax.Array) -> jax.Array:
+        if new.ndim == 0:
+            return new
+        return jnp.where(is_past.reshape(-1, *[1] * (new.ndim - 1)), old, new)
+
+    return jax.tree.map(choose, old, new)

@@ -1,0 +1,1242 @@
+"""Layers: TF1's names, numbers, shapes and values, as plain functions."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+from jscope import errors, layers
+
+
+def numbers(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def shapes(fn: Callable[..., Any], *args: Any) -> dict[str, tuple[int, ...]]:
+    """Full name -> shape, in order of creation."""
+    return {name: spec.shape for name, spec in js.transform_with_state(fn).specs(*args).items()}
+
+
+def run(fn: Callable[..., Any], *args: Any, rng: Any = None) -> Any:
+    """What a function gives with its initial values."""
+    net = js.transform_with_state(fn)
+    return jax.jit(lambda params, state: net.apply(params, state, rng, *args)[0])(
+        *net.init(0, *args)
+    )
+
+
+# What TF1 names them
+
+
+ARGUMENTS = {
+    "dense": "inputs units activation use_bias kernel_initializer bias_initializer "
+    "kernel_regularizer bias_regularizer * kernel_constraint bias_constraint trainable name reuse",
+    "conv1d": "inputs filters kernel_size strides padding data_format dilation_rate activation "
+    "use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer * "
+    "kernel_constraint bias_constraint trainable name reuse",
+    "conv2d": "inputs filters kernel_size strides padding data_format dilation_rate activation "
+    "use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer * "
+    "kernel_constraint bias_constraint trainable name reuse",
+    "conv3d": "inputs filters kernel_size strides padding data_format dilation_rate activation "
+    "use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer * "
+    "kernel_constraint bias_constraint trainable name reuse",
+    "conv2d_transpose": "inputs filters kernel_size strides padding data_format activation "
+    "use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer * "
+    "kernel_constraint bias_constraint trainable name reuse",
+    "separable_conv2d": "inputs filters kernel_size strides padding data_format dilation_rate "
+    "depth_multiplier activation use_bias depthwise_initializer pointwise_initializer "
+    "bias_initializer depthwise_regularizer pointwise_regularizer bias_regularizer * "
+    "depthwise_constraint pointwise_constraint bias_constraint trainable name reuse",
+    **{
+        f"{kind}_pooling{rank}d": "inputs pool_size strides padding data_format name"
+        for kind in ("max", "average")
+        for rank in (1, 2, 3)
+    },
+    "batch_normalization": "inputs axis momentum epsilon center scale beta_initializer "
+    "gamma_initializer moving_mean_initializer moving_variance_initializer beta_regularizer "
+    "gamma_regularizer beta_constraint gamma_constraint training trainable name reuse * fused",
+    "layer_norm": "inputs center scale activation_fn reuse * trainable begin_norm_axis "
+    "begin_params_axis scope",
+    "dropout": "inputs rate noise_shape seed training name",
+    "flatten": "inputs name data_format",
+    "embedding_lookup": "params ids",
+    "embedding": "ids vocabulary units initializer regularizer * constraint trainable dtype name "
+    "reuse",
+    "lstm": "units forget_bias * activation initializer name reuse",
+    "gru": "units activation reuse kernel_initializer bias_initializer name",
+    "dynamic_rnn": "cell inputs sequence_length initial_state dtype * time_major scope",
+    "LSTMStateTuple": "c h",
+}
+
+
+@pytest.mark.parametrize("name", layers.__all__)
+def test_the_arguments_have_the_names_and_order_of_tf1(name: str) -> None:
+    words = []
+    for argument in inspect.signature(getattr(layers, name)).parameters.values():
+        if argument.kind is argument.KEYWORD_ONLY and "*" not in words:
+            words.append("*")  # from where TF1 has an argument that is left out
+        words.append(argument.name)
+    assert " ".join(words) == ARGUMENTS[name]
+
+
+VARIABLES: dict[str, tuple[Callable[[jax.Array], Any], list[int], dict[str, tuple[int, ...]]]] = {
+    "dense": (
+        lambda x: layers.dense(x, 5),
+        [2, 3],
+        {"dense/kernel": (3, 5), "dense/bias": (5,)},
+    ),
+    "dense of rank 4": (
+        lambda x: layers.dense(x, 5, use_bias=False),
+        [2, 6, 7, 3],
+        {"dense/kernel": (3, 5)},
+    ),
+    "conv1d": (
+        lambda x: layers.conv1d(x, 5, 2),
+        [1, 8, 3],
+        {"conv1d/kernel": (2, 3, 5), "conv1d/bias": (5,)},
+    ),
+    "conv2d": (
+        lambda x: layers.conv2d(x, 5, [2, 4]),
+        [1, 8, 8, 3],
+        {"conv2d/kernel": (2, 4, 3, 5), "conv2d/bias": (5,)},
+    ),
+    "conv3d": (
+        lambda x: layers.conv3d(x, 5, (2, 4, 6)),
+        [1, 8, 8, 8, 3],
+        {"conv3d/kernel": (2, 4, 6, 3, 5), "conv3d/bias": (5,)},
+    ),
+    "conv2d, channels first": (
+        lambda x: layers.conv2d(x, 5, [2, 4], data_format="channels_first"),
+        [1, 3, 8, 8],
+        {"conv2d/kernel": (2, 4, 3, 5), "conv2d/bias": (5,)},
+    ),
+    "conv2d_transpose": (
+        lambda x: layers.conv2d_transpose(x, 5, [2, 4]),
+        [1, 8, 8, 3],
+        {"conv2d_transpose/kernel": (2, 4, 5, 3), "conv2d_transpose/bias": (5,)},
+    ),
+    "separable_conv2d": (
+        lambda x: layers.separable_conv2d(x, 5, [2, 4], depth_multiplier=6),
+        [1, 8, 8, 3],
+        {
+            "separable_conv2d/depthwise_kernel": (2, 4, 3, 6),
+            "separable_conv2d/pointwise_kernel": (1, 1, 18, 5),
+            "separable_conv2d/bias": (5,),
+        },
+    ),
+    "batch_normalization": (
+        layers.batch_normalization,
+        [2, 6, 3],
+        {
+            f"batch_normalization/{name}": (3,)
+            for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        },
+    ),
+    "batch_normalization of several axes": (
+        lambda x: layers.batch_normalization(x, axis=[-1, 1], scale=False),
+        [2, 6, 4, 3],
+        {
+            f"batch_normalization/{name}": (1, 6, 1, 3)
+            for name in ("beta", "moving_mean", "moving_variance")
+        },
+    ),
+    "layer_norm": (
+        layers.layer_norm,
+        [2, 6, 3],
+        {"LayerNorm/beta": (3,), "LayerNorm/gamma": (3,)},
+    ),
+    "layer_norm, params of a whole example": (
+        lambda x: layers.layer_norm(x, begin_params_axis=1, scale=False),
+        [2, 6, 3],
+        {"LayerNorm/beta": (6, 3)},
+    ),
+    "embedding": (
+        lambda x: layers.embedding(x.astype(int), 100, 8),
+        [2, 6],
+        {"embedding/embeddings": (100, 8)},
+    ),
+    "lstm": (
+        lambda x: layers.dynamic_rnn(layers.lstm(5), x),
+        [2, 6, 3],
+        {"rnn/lstm_cell/kernel": (8, 20), "rnn/lstm_cell/bias": (20,)},
+    ),
+    "basic lstm": (
+        lambda x: layers.dynamic_rnn(layers.lstm(5, name="basic_lstm_cell"), x),
+        [2, 6, 3],
+        {"rnn/basic_lstm_cell/kernel": (8, 20), "rnn/basic_lstm_cell/bias": (20,)},
+    ),
+    "gru": (
+        lambda x: layers.dynamic_rnn(layers.gru(5), x),
+        [2, 6, 3],
+        {
+            "rnn/gru_cell/gates/kernel": (8, 10),
+            "rnn/gru_cell/gates/bias": (10,),
+            "rnn/gru_cell/candidate/kernel": (8, 5),
+            "rnn/gru_cell/candidate/bias": (5,),
+        },
+    ),
+    "no variables": (
+        lambda x: [
+            layers.dropout(x),
+            layers.flatten(x),
+            layers.max_pooling2d(x, 2, 2),
+            layers.average_pooling2d(x, 2, 2),
+        ],
+        [1, 8, 8, 3],
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VARIABLES)
+def test_variables_have_the_names_shapes_and_order_of_tf1(case: str) -> None:
+    layer, shape, expected = VARIABLES[case]
+    found = shapes(layer, jnp.ones(shape))
+    assert found == expected
+    assert list(found) == list(expected)
+
+
+# Scopes
+
+
+def test_layers_without_a_name_are_numbered_in_their_scope_by_kind() -> None:
+    def fn(x: jax.Array) -> None:
+        layers.dense(layers.dense(layers.layer_norm(x), 3), 3)
+        with js.variable_scope("net"):
+            layers.dense(layers.layer_norm(layers.layer_norm(x)), 3)
+
+    assert list(shapes(fn, jnp.ones([1, 2]))) == [
+        "LayerNorm/beta",
+        "LayerNorm/gamma",
+        "dense/kernel",
+        "dense/bias",
+        "dense_1/kernel",
+        "dense_1/bias",
+        "net/LayerNorm/beta",
+        "net/LayerNorm/gamma",
+        "net/LayerNorm_1/beta",
+        "net/LayerNorm_1/gamma",
+        "net/dense/kernel",
+        "net/dense/bias",
+    ]
+
+
+def test_a_name_is_a_path_or_a_scope() -> None:
+    def fn(x: jax.Array) -> None:
+        layers.dense(x, 3, name="head/out", use_bias=False)
+        with js.variable_scope("tail") as tail:
+            pass
+        layers.dense(x, 3, name=tail, use_bias=False)
+
+    assert list(shapes(fn, jnp.ones([1, 2]))) == ["head/out/kernel", "tail/kernel"]
+
+
+def test_a_name_twice_is_refused_and_shared_with_reuse() -> None:
+    def fn(x: jax.Array, reuse: Any) -> jax.Array:
+        first = layers.dense(x, 3, name="out", use_bias=False)
+        return layers.dense(x, 3, name="out", use_bias=False, reuse=reuse) - first
+
+    x = jnp.ones([1, 2])
+    for reuse in (True, js.AUTO_REUSE):
+        assert list(shapes(fn, x, reuse)) == ["out/kernel"]
+        chex.assert_trees_all_equal(run(fn, x, reuse), jnp.zeros([1, 3]))
+    for reuse in (False, None):
+        with pytest.raises(
+            errors.VariableExistsError, match=r"^Variable out/kernel already exists, disallowed\."
+        ):
+            shapes(fn, x, reuse)
+
+
+def test_reuse_without_a_name_shares_with_the_first_layer_as_in_tf1() -> None:
+    def fn(x: jax.Array) -> None:
+        layers.dense(x, 3)
+        layers.dense(x, 3)
+        layers.dense(x, 3, reuse=True)
+        layers.dense(x, 3, reuse=js.AUTO_REUSE)
+
+    assert list(js.tree.flatten(js.transform(fn).init(0, jnp.ones([1, 2])))) == [
+        "dense/kernel",
+        "dense/bias",
+        "dense_1/kernel",
+        "dense_1/bias",
+    ]
+    with pytest.raises(
+        errors.VariableNotFoundError, match=r"^Variable dense/kernel does not exist"
+    ):
+        shapes(lambda x: layers.dense(x, 3, reuse=True), jnp.ones([1, 2]))
+
+
+def test_towers_share_their_unnamed_layers_by_the_reuse_of_a_scope() -> None:
+    def tower(x: jax.Array) -> jax.Array:
+        x = layers.conv1d(layers.batch_normalization(x), 4, 3)
+        return layers.dynamic_rnn(layers.lstm(4), layers.dense(x, 3))[0]
+
+    def towers(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        with js.variable_scope("tower"):
+            first = tower(x)
+        with js.variable_scope("tower", reuse=True):
+            return first, tower(x)
+
+    def alone(x: jax.Array) -> jax.Array:
+        with js.variable_scope("tower"):
+            return tower(x)
+
+    x = numbers(2, 8, 3)
+    assert shapes(towers, x) == shapes(alone, x)
+    chex.assert_trees_all_equal(*run(towers, x))
+
+
+def test_the_scope_gives_kernels_their_initializer_and_biases_keep_theirs() -> None:
+    def fn(x: jax.Array) -> None:
+        with js.variable_scope("net", initializer=jax.nn.initializers.constant(7)):
+            layers.dense(x, 3)
+            layers.dense(x, 3, kernel_initializer=jax.nn.initializers.ones)
+
+    params = js.transform(fn).init(0, jnp.ones([1, 2]))["net"]
+    chex.assert_trees_all_equal(params["dense"]["kernel"], jnp.full([2, 3], 7.0))
+    chex.assert_trees_all_equal(params["dense"]["bias"], jnp.zeros([3]))
+    chex.assert_trees_all_equal(params["dense_1"]["kernel"], jnp.ones([2, 3]))
+
+
+def test_regularizers_constraints_and_trainable_reach_the_variables() -> None:
+    square, clip = jnp.square, jnp.abs
+
+    def fn(x: jax.Array) -> None:
+        layers.conv2d(x, 3, 1, kernel_regularizer=square, bias_constraint=clip)
+        layers.separable_conv2d(x, 3, 1, depthwise_constraint=clip, pointwise_regularizer=square)
+        layers.conv2d_transpose(x, 3, 1, bias_regularizer=square, kernel_constraint=clip)
+        layers.batch_normalization(x, beta_regularizer=square, gamma_constraint=clip)
+        layers.embedding(jnp.arange(3), 3, 3, regularizer=square, constraint=clip)
+
+    specs = js.transform_with_state(fn).specs(jnp.ones([1, 4, 4, 2]))
+    assert {name for name, spec in specs.items() if spec.regularizer is square} == {
+        "conv2d/kernel",
+        "separable_conv2d/pointwise_kernel",
+        "conv2d_transpose/bias",
+        "batch_normalization/beta",
+        "embedding/embeddings",
+    }
+    assert {name for name, spec in specs.items() if spec.constraint is clip} == {
+        "conv2d/bias",
+        "separable_conv2d/depthwise_kernel",
+        "conv2d_transpose/kernel",
+        "batch_normalization/gamma",
+        "embedding/embeddings",
+    }
+
+
+FROZEN: dict[str, Callable[[jax.Array], Any]] = {
+    "dense": lambda x: layers.dense(x, 3, trainable=False),
+    "conv2d": lambda x: layers.conv2d(x, 3, 1, trainable=False),
+    "conv2d_transpose": lambda x: layers.conv2d_transpose(x, 3, 1, trainable=False),
+    "separable_conv2d": lambda x: layers.separable_conv2d(x, 3, 1, trainable=False),
+    "batch_normalization": lambda x: layers.batch_normalization(x, trainable=False),
+    "layer_norm": lambda x: layers.layer_norm(x, trainable=False),
+    "embedding": lambda x: layers.embedding(x.astype(int), 3, 3, trainable=False),
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_variables_that_are_not_trainable_are_state(name: str) -> None:
+    x = jnp.ones([1, 4, 4, 2])
+    params, state = js.transform_with_state(FROZEN[name]).init(0, x)
+    assert params == {}
+    assert list(state) == [name if name != "layer_norm" else "LayerNorm"]
+    with pytest.raises(
+        errors.StateError, match=r"is not trainable, and jscope\.transform keeps only"
+    ):
+        js.transform(FROZEN[name]).init(0, x)
+
+
+DTYPES = {
+    "dense": lambda x: layers.dense(x, 3),
+    "conv1d": lambda x: layers.conv1d(x, 3, 1),
+    "layer_norm": layers.layer_norm,
+    "lstm": lambda x: layers.dynamic_rnn(layers.lstm(3), x)[0],
+    "gru": lambda x: layers.dynamic_rnn(layers.gru(3), x, [2])[0],
+}
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_variables_take_the_dtype_of_the_inputs_whatever_the_scope_says(name: str) -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("net", dtype=jnp.float16):
+            out: jax.Array = DTYPES[name](x)
+        return out
+
+    x = jnp.ones([1, 2, 2], jnp.bfloat16)
+    net = js.transform(fn)
+    assert {spec.dtype for spec in net.specs(x).values()} == {jnp.dtype(jnp.bfloat16)}
+    assert run(fn, x).dtype == jnp.bfloat16
+
+
+def test_the_dtype_of_an_embedding_is_the_argument_or_the_scopes() -> None:
+    def fn(ids: jax.Array) -> None:
+        layers.embedding(ids, 3, 3, dtype=jnp.float16)
+        with js.variable_scope("net", dtype=jnp.bfloat16):
+            layers.embedding(ids, 3, 3)
+
+    specs = js.transform(fn).specs(jnp.arange(3))
+    assert [spec.dtype for spec in specs.values()] == [jnp.float16, jnp.bfloat16]
+
+
+def test_numpy_arrays_are_inputs_too() -> None:
+    assert run(lambda x: layers.dense(x, 3), np.ones([2, 4], np.float32)).shape == (2, 3)
+    assert layers.flatten(np.ones([2, 4, 3])).shape == (2, 12)
+
+
+def test_layers_with_variables_need_a_pass_and_others_do_not() -> None:
+    with pytest.raises(errors.NoPassError):
+        layers.dense(jnp.ones([1, 2]), 3)
+    assert layers.max_pooling1d(jnp.ones([1, 4, 2]), 2, 2).shape == (1, 2, 2)
+
+
+# dense, embedding, flatten
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3), (2, 5, 4, 3)])
+def test_dense_contracts_the_last_axis(shape: tuple[int, ...]) -> None:
+    x, kernel, bias = numbers(*shape), numbers(3, 6, seed=1), numbers(6, seed=2)
+    net = js.transform(lambda x: layers.dense(x, 6, jnp.tanh))
+    out = net.apply({"dense": {"kernel": kernel, "bias": bias}}, None, x)
+    expected = np.tanh(np.einsum("...i,io->...o", np.asarray(x), kernel) + np.asarray(bias))
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+
+
+def test_embedding_gives_each_id_its_row() -> None:
+    ids = jnp.array([[1, 0, 2], [2, 2, 1]])
+    net = js.transform(lambda ids: layers.embedding(ids, 3, 4))
+    params = net.init(0, ids)
+    table = params["embedding"]["embeddings"]
+    chex.assert_trees_all_equal(net.apply(params, None, ids), table[ids])
+    chex.assert_trees_all_equal(layers.embedding_lookup(table, ids), table[ids])
+
+
+def test_flatten_gives_both_data_formats_the_same_order() -> None:
+    x = numbers(2, 4, 5, 3)
+    flat = layers.flatten(x)
+    chex.assert_trees_all_equal(flat, x.reshape(2, 60))
+    first = layers.flatten(jnp.moveaxis(x, -1, 1), data_format="channels_first")
+    chex.assert_trees_all_equal(first, flat)
+    assert layers.flatten(jnp.ones([3])).shape == (3, 1)
+    assert layers.flatten(jnp.ones([0, 2, 3])).shape == (0, 6)
+
+
+# Convolutions and pooling
+
+WINDOWS = [
+    (window, stride, padding)
+    for window, stride in [(1, 2), (2, 1), (2, 3), (3, 2), (5, 2)]
+    for padding in ("valid", "same")
+]
+
+
+def sizes_after(size: int, window: int, stride: int, padding: str) -> int:
+    """TF's formula for the size of a convolution or a pooling."""
+    return math.ceil((size if padding == "same" else size - window + 1) / stride)
+
+
+def shape_after(layer: Callable[[jax.Array], jax.Array], *shape: int) -> tuple[int, ...]:
+    net, x = js.transform(layer), jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.eval_shape(net.apply, net.specs(x).params(), None, x).shape
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), WINDOWS)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_sizes_follow_the_formulas_of_tf(rank: int, window: int, stride: int, padding: str) -> None:
+    conv, *pools = (
+        getattr(layers, f"{kind}{rank}d") for kind in ("conv", "max_pooling", "average_pooling")
+    )
+    before = (9, 8, 7)[:rank]
+    after = tuple(sizes_after(size, window, stride, padding) for size in before)
+    assert shape_after(lambda x: conv(x, 4, window, stride, padding), 2, *before, 3) == (
+        2,
+        *after,
+        4,
+    )
+    for pool in pools:
+        found = shape_after(lambda x, p=pool: p(x, window, stride, padding.upper()), 2, *before, 3)
+        assert found == (2, *after, 3)
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), WINDOWS)
+def test_sizes_of_transposed_convolutions_follow_the_formula_of_tf(
+    window: int, stride: int, padding: str
+) -> None:
+    more = 0 if padding == "same" else max(window - stride, 0)
+    found = shape_after(
+        lambda x: layers.conv2d_transpose(x, 4, window, stride, padding), 2, 9, 8, 3
+    )
+    assert found == (2, 9 * stride + more, 8 * stride + more, 4)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_convolution_is_that_of_jax(rank: int, padding: str) -> None:
+    x, kernel = numbers(2, *(7, 6, 5)[:rank], 3), numbers(*(3, 2, 1)[:rank], 3, 4, seed=1)
+    layer = getattr(layers, f"conv{rank}d")
+    window, strides, rates = kernel.shape[:rank], [1, 1, 2][:rank], [2, 1, 1][:rank]
+    net = js.transform(
+        lambda x: layer(x, 4, window, strides, padding, dilation_rate=rates, name="c")
+    )
+    bias = numbers(4, seed=2)
+    out = net.apply({"c": {"kernel": kernel, "bias": bias}}, None, x)
+    letters = "DHW"[:rank]
+    expected = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding.upper(),
+        rhs_dilation=rates,
+        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+    )
+    chex.assert_trees_all_close(out, np.asarray(expected) + np.asarray(bias), atol=1e-5)
+
+
+FIRST: dict[str, Callable[[jax.Array, str], jax.Array]] = {
+    "conv2d": lambda x, f: layers.conv2d(x, 4, [3, 2], 2, "same", f),
+    "conv2d, dilated": lambda x, f: layers.conv2d(x, 4, [3, 2], 1, "same", f, [1, 2]),
+    "conv2d_transpose": lambda x, f: layers.conv2d_transpose(x, 4, [3, 2], 2, "same", f),
+    "separable_conv2d": lambda x, f: layers.separable_conv2d(
+        x, 4, [3, 2], 2, "same", f, depth_multiplier=2
+    ),
+    "max_pooling2d": lambda x, f: layers.max_pooling2d(x, [3, 2], 2, "same", f),
+    "average_pooling2d": lambda x, f: layers.average_pooling2d(x, [3, 2], 2, "same", f),
+    "batch_normalization": lambda x, f: layers.batch_normalization(
+        x, 1 if f == "channels_first" else -1, training=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_channels_first_is_channels_last_with_axes_moved(name: str) -> None:
+    x = numbers(2, 7, 8, 3)
+    last = run(lambda x: FIRST[name](x, "channels_last"), x)
+    first = run(lambda x: FIRST[name](x, "channels_first"), jnp.moveaxis(x, -1, 1))
+    chex.assert_trees_all_close(jnp.moveaxis(first, 1, -1), last, atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), WINDOWS)
+def test_a_transposed_convolution_is_the_gradient_of_one(
+    window: int, stride: int, padding: str
+) -> None:
+    small, kernel = numbers(2, 4, 5, 3), numbers(window, window, 6, 3, seed=1)
+    back = js.transform(lambda x: layers.conv2d_transpose(x, 6, window, stride, padding, name="c"))
+    large = back.apply({"c": {"kernel": kernel, "bias": jnp.zeros(6)}}, None, small)
+
+    def conv(x: jax.Array) -> jax.Array:
+        net = js.transform(lambda x: layers.conv2d(x, 3, window, stride, padding, name="c"))
+        return net.apply({"c": {"kernel": kernel, "bias": jnp.zeros(3)}}, None, x)
+
+    out, pullback = jax.vjp(conv, jnp.zeros(large.shape))
+    assert out.shape == small.shape
+    chex.assert_trees_all_close(pullback(small)[0], large, atol=1e-4)
+
+
+def test_a_separable_convolution_convolves_channels_apart_and_mixes_them() -> None:
+    x, depthwise, pointwise = (
+        numbers(1, 6, 6, 2),
+        numbers(3, 3, 2, 2, seed=1),
+        numbers(1, 1, 4, 5, seed=2),
+    )
+    net = js.transform(
+        lambda x: layers.separable_conv2d(x, 5, 3, 2, depth_multiplier=2, use_bias=False)
+    )
+    kernels = {"depthwise_kernel": depthwise, "pointwise_kernel": pointwise}
+    out = net.apply({"separable_conv2d": kernels}, None, x)
+
+    def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, [2, 2], "VALID", dimension_numbers=axes)
+
+    apart = [
+        conv(x[..., channel : channel + 1], depthwise[:, :, channel : channel + 1])
+        for channel in (0, 1)
+    ]
+    expected = jnp.concatenate(apart, -1) @ pointwise[0, 0]
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), WINDOWS)
+def test_pooling_is_numpys_over_what_lies_inside(window: int, stride: int, padding: str) -> None:
+    x = np.asarray(numbers(2, 7, 3))
+    count = sizes_after(7, window, stride, padding)
+    total = 0 if padding == "valid" else max((count - 1) * stride + window - 7, 0)
+    starts = [index * stride - total // 2 for index in range(count)]
+    windows = [x[:, max(start, 0) : start + window] for start in starts]
+    largest = layers.max_pooling1d(x, window, stride, padding)
+    mean = layers.average_pooling1d(x, window, stride, padding)
+    chex.assert_trees_all_close(largest, np.stack([part.max(1) for part in windows], 1))
+    chex.assert_trees_all_close(mean, np.stack([part.mean(1) for part in windows], 1), atol=1e-6)
+
+
+def test_pooling_of_integers_and_half_precision() -> None:
+    x = jnp.array([[[-5], [-3], [-9]]])
+    assert layers.max_pooling1d(x, 2, 2, "same").ravel().tolist() == [-3, -9]
+    x = jnp.ones([1, 3, 1], jnp.bfloat16)
+    for pool in (layers.max_pooling1d, layers.average_pooling1d):
+        out = pool(x, 2, 2, "same")
+        assert out.dtype == jnp.bfloat16
+        assert out.ravel().tolist() == [1, 1]
+
+
+# batch_normalization
+
+
+def norm(x: jax.Array, training: bool, **options: Any) -> jax.Array:
+    return layers.batch_normalization(x, training=training, name="norm", **options)
+
+
+NORM = js.transform_with_state(norm)
+
+
+def test_training_normalises_by_the_batch_and_moves_the_averages() -> None:
+    x = 3 * numbers(6, 4) + 2
+    params, state = NORM.init(0, x, True)
+    chex.assert_trees_all_equal(
+        state, js.Params({"norm": {"moving_mean": jnp.zeros(4), "moving_variance": jnp.ones(4)}})
+    )
+    params = {"norm": {"gamma": numbers(4, seed=1), "beta": numbers(4, seed=2)}}
+    out, after = jax.jit(NORM.apply, static_argnums=4)(params, state, None, x, True)
+    mean, variance = np.mean(x, 0), np.var(x, 0)
+    expected = (x - mean[None]) / np.sqrt(variance + 1e-3)[None]
+    expected = expected * params["norm"]["gamma"][None] + params["norm"]["beta"][None]
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+    averages = {"moving_mean": 0.01 * mean, "moving_variance": 0.99 + 0.01 * variance}
+    chex.assert_trees_all_close(after["norm"].to_dict(), averages, atol=1e-6)
+
+
+def test_inference_normalises_by_the_averages_and_leaves_them() -> None:
+    x, mean, variance = numbers(6, 4), numbers(4, seed=1), 1 + numbers(4, seed=2) ** 2
+    params = {"norm": {"gamma": jnp.ones(4), "beta": jnp.zeros(4)}}
+    state = js.Params({"norm": {"moving_mean": mean, "moving_variance": variance}})
+    out, after = NORM.apply(params, state, None, x, False)
+    expected = (x - mean[None]) / jnp.sqrt(variance + 1e-3)[None]
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+    assert after["norm"]["moving_mean"] is mean
+
+
+FUSED = {
+    "rank 2": ((6, 4), {}, False),
+    "rank 3": ((6, 2, 4), {}, False),
+    "rank 4": ((3, 2, 2, 4), {}, True),
+    "rank 4, channels first": ((3, 4, 2, 2), {"axis": 1}, True),
+    "rank 4, another axis": ((3, 2, 4, 2), {"axis": 2}, False),
+    "rank 4, two axes": ((3, 2, 2, 4), {"axis": [1, 3]}, False),
+    "rank 4, if asked not to": ((3, 2, 2, 4), {"fused": False}, False),
+    "rank 5": ((3, 2, 2, 2, 4), {}, True),
+    "rank 2, as TF 1.15": ((6, 4), {"fused": True}, True),
+    "one number per channel": ((1, 1, 1, 4), {}, True),
+}
+
+
+@pytest.mark.parametrize("case", FUSED)
+def test_the_fused_kernels_correct_the_moving_variance_as_in_tf(case: str) -> None:
+    shape, options, corrected = FUSED[case]
+    x = numbers(*shape)
+    net = js.transform_with_state(lambda x: norm(x, True, momentum=0.0, **options))
+    params, state = net.init(0, x)
+    variance = net.apply(params, state, None, x)[1]["norm"]["moving_variance"]
+    count = x.size // variance.size
+    axes = options.get("axis", -1)
+    others = set(range(x.ndim)) - {axis % x.ndim for axis in np.atleast_1d(axes)}
+    expected = np.var(x, tuple(others)).reshape(variance.shape)
+    expected = expected * (count / max(count - 1, 1) if corrected else 1)
+    chex.assert_trees_all_close(variance, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_statistics_of_half_precision_are_float32(dtype: Any) -> None:
+    x = numbers(6, 4).astype(dtype)
+    params, state = NORM.init(0, x, True)
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, state))} == {np.dtype(np.float32)}
+    out, _ = NORM.apply(params, state, None, x, True)
+    assert out.dtype == dtype
+
+
+def test_an_eval_tower_reads_the_averages_of_the_train_tower() -> None:
+    def towers(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        train = norm(x, True, momentum=0.0)
+        return train, norm(x, False, reuse=True)
+
+    train, evaluated = run(towers, numbers(6, 4))
+    chex.assert_trees_all_close(train, evaluated, atol=1e-5)
+
+
+def test_averages_are_not_regularized_by_the_scope() -> None:
+    def fn(x: jax.Array) -> None:
+        with js.variable_scope("net", regularizer=jnp.square):
+            norm(x, True)
+
+    specs = js.transform_with_state(fn).specs(jnp.ones([2, 3]))
+    regularized = [name for name, spec in specs.items() if spec.regularizer]
+    assert regularized == ["net/norm/gamma", "net/norm/beta"]
+
+
+def test_gradients_flow_through_the_statistics_of_the_batch() -> None:
+    x = numbers(6, 4)
+    params, state = NORM.init(0, x, True)
+
+    def total(x: jax.Array) -> jax.Array:
+        return NORM.apply(params, state, None, x, True)[0].sum()
+
+    chex.assert_trees_all_close(jax.grad(total)(x), jnp.zeros([6, 4]), atol=1e-5)
+
+
+# layer_norm
+
+
+@pytest.mark.parametrize(("first", "params_from"), [(1, -1), (-1, -1), (2, 1), (1, 1)])
+def test_layer_norm_normalises_each_example(first: int, params_from: int) -> None:
+    x = np.asarray(3 * numbers(2, 5, 4) + 1)
+    shape = x.shape[params_from:]
+    beta, gamma = numbers(*shape, seed=1), numbers(*shape, seed=2)
+    net = js.transform(
+        lambda x: layers.layer_norm(
+            x, activation_fn=jnp.tanh, begin_norm_axis=first, begin_params_axis=params_from
+        )
+    )
+    out = net.apply({"LayerNorm": {"beta": beta, "gamma": gamma}}, None, x)
+    axes = tuple(range(first % 3, 3))
+    mean, deviation = np.mean(x, axes, keepdims=True), np.std(x, axes, keepdims=True)
+    expected = np.tanh((x - mean) / deviation * np.asarray(gamma) + np.asarray(beta))
+    chex.assert_trees_all_close(out, expected, atol=1e-5)
+
+
+# dropout
+
+
+def drop(x: jax.Array, **options: Any) -> jax.Array:
+    return layers.dropout(x, training=True, **options)
+
+
+def test_dropout_drops_at_its_rate_and_keeps_the_mean() -> None:
+    x = jnp.ones(10_000)
+    out = run(lambda x: drop(x, rate=0.25), x, rng=0)
+    assert sorted(set(out.tolist())) == [0.0, np.float32(1 / 0.75)]
+    assert abs(float(out.mean()) - 1) < 0.02
+
+
+@pytest.mark.parametrize("options", [{"training": False}, {"training": True, "rate": 0}])
+def test_dropout_that_drops_nothing_draws_no_key(options: dict[str, Any]) -> None:
+    x = numbers(3)
+    chex.assert_trees_all_equal(run(lambda x: layers.dropout(x, **options), x, rng=None), x)
+    with pytest.raises(errors.RngError):
+        run(drop, x, rng=None)
+
+
+def test_masks_differ_by_layer_and_other_layers_change_nothing() -> None:
+    x = jnp.ones([64])
+    first, second = run(lambda x: (drop(x), drop(x)), x, rng=0)
+    assert (first != second).any()
+
+    def more(x: jax.Array) -> jax.Array:
+        with js.variable_scope("before"):
+            drop(x)
+        layers.dense(x[None], 3)
+        js.next_rng_key()
+        layers.dropout(x)  # takes the number of a dropout, but no key
+        return drop(x)
+
+    chex.assert_trees_all_equal(run(more, x, rng=0), second)
+
+
+def test_a_noise_shape_shares_draws_along_its_axes_of_size_1() -> None:
+    x = jnp.ones([4, 5, 6])
+    for noise_shape in ([4, 1, 6], (None, 1, None)):
+        out = np.asarray(run(lambda x, s=noise_shape: drop(x, noise_shape=s), x, rng=0))
+        assert (out == out[:, :1]).all()
+        assert (out != out[:1]).any()
+
+
+def test_the_rate_can_be_a_traced_scalar() -> None:
+    net = js.transform(lambda x, rate: drop(x, rate=rate))
+    apply = jax.jit(net.apply)
+    x = jnp.ones([64])
+    chex.assert_trees_all_equal(apply({}, 0, x, 0.5), run(drop, x, rng=0))
+    chex.assert_trees_all_equal(apply({}, 0, x, 0.0), x)
+
+
+# Recurrent networks
+
+CELLS: dict[str, Callable[[], Any]] = {"lstm": lambda: layers.lstm(4), "gru": lambda: layers.gru(4)}
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def numpy_step(kind: str, params: Any, x: Any, state: Any) -> tuple[Any, Any]:
+    """A step as the papers and TF1 have it, in NumPy."""
+    if kind == "lstm":
+        c, h = state
+        gates = np.concatenate([x, h], 1) @ params["kernel"] + params["bias"][None]
+        i, j, f, o = np.split(np.asarray(gates), 4, axis=1)
+        c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(j)
+        h = sigmoid(o) * np.tanh(c)
+        return h, (c, h)
+    gates, candidate = params["gates"], params["candidate"]
+    both = sigmoid(np.concatenate([x, state], 1) @ gates["kernel"] + gates["bias"][None])
+    r, u = np.split(np.asarray(both), 2, axis=1)
+    new = np.concatenate([x, r * state], 1) @ candidate["kernel"] + candidate["bias"][None]
+    h = u * state + (1 - u) * np.tanh(new)
+    return h, h
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 2, 0]])
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_recurrent_network_is_a_loop_over_time(kind: str, lengths: list[int] | None) -> None:
+    x = numbers(3, 6, 5)
+    net = js.transform(lambda x, n: layers.dynamic_rnn(CELLS[kind](), x, n))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, net.init(0, x, lengths))
+    outputs, last = jax.jit(net.apply)(params, None, x, lengths and jnp.array(lengths))
+    (cell,) = params["rnn"].values()
+    for example in range(3):
+        state: Any = np.zeros([1, 4])
+        state = (state, state) if kind == "lstm" else state
+        for step in range(6):
+            h = np.zeros([1, 4])
+            if lengths is None or step < lengths[example]:
+                h, state = numpy_step(kind, cell, x[example : example + 1, step], state)
+            chex.assert_trees_all_close(outputs[example, step], h[0], atol=1e-5)
+        found = jax.tree.map(lambda leaf, row=example: leaf[row : row + 1], last)
+        chex.assert_trees_all_close(tuple(found), tuple(state), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_gradients_equal_those_of_the_python_loop(kind: str) -> None:
+    x = numbers(2, 5, 3)
+
+    def loop(x: jax.Array) -> jax.Array:
+        with js.variable_scope("rnn"):
+            cell = CELLS[kind]()
+            state, outputs = cell.zero_state(2), []
+            for step in range(5):
+                out, state = cell(x[:, step], state)
+                outputs.append(out)
+        return jnp.stack(outputs, 1)
+
+    def scanned(x: jax.Array) -> jax.Array:
+        outputs: jax.Array = layers.dynamic_rnn(CELLS[kind](), x)[0]
+        return outputs
+
+    nets = js.transform(loop), js.transform(scanned)
+    params = nets[0].init(0, x)
+    chex.assert_trees_all_equal(params, nets[1].init(0, x))
+    values, gradients = zip(
+        *(
+            jax.jit(jax.value_and_grad(lambda p, net=net: (net.apply(p, None, x) ** 2).sum()))(
+                params
+            )
+            for net in nets
+        ),
+        strict=True,
+    )
+    chex.assert_trees_all_close(*values, rtol=1e-5)
+    chex.assert_trees_all_close(*gradients, atol=1e-5)
+
+
+def test_time_major_and_an_initial_state() -> None:
+    x = numbers(2, 5, 3)
+    state = layers.LSTMStateTuple(numbers(2, 4, seed=1), numbers(2, 4, seed=2))
+
+    def fn(x: jax.Array, state: Any, time_major: bool) -> Any:
+        cell = layers.lstm(4)
+        return layers.dynamic_rnn(cell, x, [5, 3], state, time_major=time_major)
+
+    outputs, last = run(fn, x, state, False)
+    turned, same = run(fn, x.swapaxes(0, 1), state, True)
+    chex.assert_trees_all_equal(turned.swapaxes(0, 1), outputs)
+    chex.assert_trees_all_equal(same, last)
+    assert isinstance(last, layers.LSTMStateTuple)
+    assert (outputs != run(fn, x, jax.tree.map(jnp.zeros_like, state), False)[0]).any()
+
+
+def test_one_cell_shares_and_two_cells_are_numbered() -> None:
+    def fn(x: jax.Array) -> None:
+        with js.variable_scope("net"):
+            cell, other = layers.lstm(4), layers.lstm(4, name="lstm_cell")
+            state = cell.zero_state(2)
+            cell(x, state)
+            other(x, state)
+            cell(x, state)
+        cell(x, state)  # in another scope still its own variables
+
+    assert list(shapes(fn, jnp.ones([2, 3]))) == [
+        "net/lstm_cell/kernel",
+        "net/lstm_cell/bias",
+        "net/lstm_cell_1/kernel",
+        "net/lstm_cell_1/bias",
+    ]
+
+
+def test_a_cell_with_reuse_shares_the_variables_of_its_name() -> None:
+    def fn(x: jax.Array, reuse: Any) -> Any:
+        first = layers.gru(4)(x, jnp.zeros([2, 4]))[0]
+        again = layers.gru(4, reuse=reuse)
+        again(x, jnp.zeros([2, 4]))
+        return first - again(x, jnp.zeros([2, 4]))[0]
+
+    for reuse in (True, js.AUTO_REUSE):
+        chex.assert_trees_all_equal(run(fn, numbers(2, 3), reuse), jnp.zeros([2, 4]))
+    with pytest.raises(errors.VariableNotFoundError, match=r"^Variable gru_cell/gates/kernel does"):
+        shapes(lambda x: layers.gru(4, reuse=True)(x, jnp.zeros([2, 4])), jnp.ones([2, 3]))
+
+
+def test_two_networks_in_one_scope_need_scopes_of_their_own() -> None:
+    def fn(x: jax.Array, scope: str | None) -> None:
+        layers.dynamic_rnn(layers.lstm(4), x)
+        layers.dynamic_rnn(layers.lstm(4), x, scope=scope)
+
+    x = jnp.ones([2, 5, 3])
+    assert list(js.transform(fn).init(0, x, "second")) == ["rnn", "second"]
+    with pytest.raises(
+        errors.VariableExistsError, match=r"^Variable rnn/lstm_cell/kernel already exists"
+    ):
+        shapes(fn, x, None)
+
+
+MODULE_CELL = layers.lstm(4)
+
+
+def test_a_cell_made_outside_serves_any_number_of_passes() -> None:
+    def fn(x: jax.Array) -> Any:
+        return layers.dynamic_rnn(MODULE_CELL, x)[0]
+
+    x = numbers(2, 5, 3)
+    assert list(shapes(fn, x)) == ["rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"]
+    net = js.transform(fn)
+    params = net.init(0, x)
+    chex.assert_trees_all_equal(net.apply(params, None, x), net.apply(params, None, x))
+
+
+def test_a_cell_is_any_function_and_may_draw_and_assign() -> None:
+    def cell(x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+        js.get_variable("steps", initializer=0, trainable=False)
+        js.assign_add("steps", 1)
+        state = jnp.tanh(layers.dense(x, 4) + layers.dense(state, 4))
+        return layers.dropout(state, training=True), state
+
+    def fn(x: jax.Array) -> jax.Array:
+        outputs: jax.Array = layers.dynamic_rnn(cell, x, initial_state=jnp.zeros([2, 4]))[0]
+        return outputs
+
+    x = numbers(2, 5, 3)
+    net = js.transform_with_state(fn)
+    params, state = net.init(0, x)
+    outputs, state = jax.jit(net.apply)(params, state, 1, x)
+    assert state["rnn"]["steps"] == 5
+    dropped = np.asarray(outputs == 0).transpose(1, 0, 2)
+    assert len({step.tobytes() for step in dropped}) > 1
+    assert list(params["rnn"]) == ["dense", "dense_1"]
+
+
+def test_the_sizes_of_a_cell_tell_its_zero_state() -> None:
+    cell = layers.lstm(4)
+    assert cell.state_size == layers.LSTMStateTuple(4, 4)
+    assert (cell.output_size, layers.gru(3).state_size, layers.gru(3).output_size) == (4, 3, 3)
+    state = cell.zero_state(2, jnp.bfloat16)
+    assert [leaf.shape for leaf in state] == [(2, 4), (2, 4)]
+    assert state.c.dtype == jnp.bfloat16
+
+
+# Under transforms
+
+
+def block(x: jax.Array) -> jax.Array:
+    x = x + layers.dense(layers.layer_norm(x), 4, jax.nn.relu)
+    x = layers.batch_normalization(x, momentum=0.5, training=True)
+    return layers.dropout(x, 0.5, training=True)
+
+
+def test_a_stack_of_layers_equals_its_unstacked_variables() -> None:
+    def stack(x: jax.Array) -> jax.Array:
+        with js.variable_scope("blocks"):
+            out: jax.Array = js.layer_stack(3)(block)(x)
+        return out
+
+    x = numbers(6, 4)
+    net = js.transform_with_state(stack)
+    params, state = net.init(0, x)
+    assert params["blocks"]["dense"]["kernel"].shape == (3, 4, 4)
+    out, after = jax.jit(net.apply)(params, state, 0, x)
+    assert out.shape == x.shape
+    means = np.asarray(after["blocks"]["batch_normalization"]["moving_mean"])
+    assert len({row.tobytes() for row in means}) == 3
+    first = js.transform_with_state(lambda x: layers.dense(layers.layer_norm(x), 4, jax.nn.relu))
+    layer = jax.tree.map(lambda leaf: leaf[0], params["blocks"])
+    hidden = x + first.apply(layer, {}, None, x)[0]
+    chex.assert_trees_all_close(means[0], 0.5 * np.mean(hidden, 0), atol=1e-5)
+
+
+@jax.checkpoint
+def module_block(x: jax.Array) -> jax.Array:
+    return jax.nn.relu(layers.conv1d(layers.dense(x, 4), 4, 3, padding="same"))
+
+
+def test_layers_in_raw_transforms_keep_their_scopes() -> None:
+    def deep(x: jax.Array) -> jax.Array:
+        for index in range(3):
+            with js.variable_scope(f"layer_{index}"):
+                x = jax.jit(module_block)(x)
+        return x.sum()
+
+    def plain(x: jax.Array) -> jax.Array:
+        for index in range(3):
+            with js.variable_scope(f"layer_{index}"):
+                x = jax.nn.relu(layers.conv1d(layers.dense(x, 4), 4, 3, padding="same"))
+        return x.sum()
+
+    x = numbers(2, 6, 4)
+    nets = js.transform(deep), js.transform(plain)
+    params = nets[0].init(0, x)
+    assert list(params) == ["layer_0", "layer_1", "layer_2"]
+    gradients = [jax.jit(jax.grad(net.apply))(params, None, x) for net in nets]
+    chex.assert_trees_all_close(*gradients, atol=1e-5)
+
+
+def test_nothing_is_left_of_the_layers_in_the_compiled_program() -> None:
+    def net(x: jax.Array) -> jax.Array:
+        x = layers.conv2d(x, 4, 3, padding="same", activation=jax.nn.relu)
+        return layers.dense(layers.flatten(layers.max_pooling2d(x, 2, 2)), 10)
+
+    def by_hand(params: Any, x: jax.Array) -> jax.Array:
+        conv, dense = params["conv2d"], params["dense"]
+        axes = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(
+            x, conv["kernel"], [1, 1], "SAME", dimension_numbers=axes, rhs_dilation=[1, 1]
+        )
+        x = jax.nn.relu(x + conv["bias"].reshape(1, 1, 1, 4))
+        window = (1, 2, 2, 1)
+        x = jax.lax.reduce_window(x, -np.inf, jax.lax.max, window, window, "VALID")
+        return jnp.dot(x.reshape(2, -1), dense["kernel"]) + dense["bias"].reshape(1, 10)
+
+    x = jnp.ones([2, 8, 8, 3])
+    apply = js.without_apply_rng(js.transform(net)).apply
+    params = js.transform(net).init(0, x)
+    texts = [
+        jax.jit(fn).lower(params, x).as_text().replace(name, "f")
+        for fn, name in ((apply, "apply"), (by_hand, "by_hand"))
+    ]
+    assert texts[0] == texts[1]
+
+
+# Errors
+
+IMAGES, ROWS = jnp.ones([1, 4, 4, 2]), jnp.ones([2, 3])
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "inputs of too few axes": (
+        lambda: layers.dense(jnp.ones(3), 2),
+        "The inputs must be floats [batch, ..., features], got float32[3].",
+    ),
+    "inputs of integers": (
+        lambda: layers.dense(jnp.ones([2, 3], int), 2),
+        "The inputs must be floats [batch, ..., features], got int32[2,3].",
+    ),
+    "inputs that are no array": (
+        lambda: layers.dense([[1.0]], 2),  # type: ignore[arg-type]
+        "The inputs must be floats [batch, ..., features], got [[1.0]] of type list.",
+    ),
+    "images without channels": (
+        lambda: layers.conv2d(jnp.ones([1, 4, 4]), 2, 2),
+        "The inputs must be floats [batch, height, width, channels], got float32[1,4,4].",
+    ),
+    "images, channels first": (
+        lambda: layers.conv2d(jnp.ones([4, 4]), 2, 2, data_format="channels_first"),
+        "The inputs must be floats [batch, channels, height, width], got float32[4,4].",
+    ),
+    "a sequence": (
+        lambda: layers.conv1d(IMAGES, 2, 2),
+        "The inputs must be floats [batch, length, channels], got float32[1,4,4,2].",
+    ),
+    "a volume": (
+        lambda: layers.max_pooling3d(IMAGES, 2, 2),
+        "The inputs must be numbers [batch, depth, height, width, channels], got float32[1,4,4,2].",
+    ),
+    "units": (
+        lambda: layers.dense(ROWS, 2.5),  # type: ignore[arg-type]
+        "The units must be an int of 1 or more, got 2.5 of type float.",
+    ),
+    "filters": (
+        lambda: layers.conv2d(IMAGES, 0, 2),
+        "The filters must be an int of 1 or more, got 0 of type int.",
+    ),
+    "depth_multiplier": (
+        lambda: layers.separable_conv2d(IMAGES, 2, 2, depth_multiplier=0),
+        "The depth_multiplier must be an int of 1 or more, got 0 of type int.",
+    ),
+    "kernel_size": (
+        lambda: layers.conv2d(IMAGES, 2, (2, 2, 2)),
+        "The kernel_size must be an int of 1 or more, or 2 of them, got (2, 2, 2) of type tuple.",
+    ),
+    "kernel_size of one axis": (
+        lambda: layers.conv1d(jnp.ones([1, 4, 2]), 2, None),  # type: ignore[arg-type]
+        "The kernel_size must be an int of 1 or more, got None of type NoneType.",
+    ),
+    "kernel_size that does not fit": (
+        lambda: layers.conv2d(IMAGES, 2, 3, dilation_rate=2),
+        "The kernel_size must be at most the inputs' 4 x 4 where padding is 'valid', "
+        "got 3 of type int.",
+    ),
+    "pool_size that does not fit": (
+        lambda: layers.average_pooling2d(IMAGES, 5, 1),
+        "The pool_size must be at most the inputs' 4 x 4 where padding is 'valid', "
+        "got 5 of type int.",
+    ),
+    "strides": (
+        lambda: layers.conv2d(IMAGES, 2, 2, "2"),  # type: ignore[arg-type]
+        "The strides must be an int of 1 or more, or 2 of them, got '2' of type str.",
+    ),
+    "dilation_rate": (
+        lambda: layers.conv2d(IMAGES, 2, 2, dilation_rate=0),
+        "The dilation_rate must be an int of 1 or more, or 2 of them, got 0 of type int.",
+    ),
+    "padding": (
+        lambda: layers.conv2d(IMAGES, 2, 2, padding="causal"),
+        "The padding must be 'valid' or 'same', got 'causal' of type str.",
+    ),
+    "data_format": (
+        lambda: layers.flatten(IMAGES, data_format="NHWC"),
+        "The data_format must be 'channels_last' or 'channels_first', got 'NHWC' of type str.",
+    ),
+    "activation": (
+        lambda: layers.dense(ROWS, 2, "relu"),  # type: ignore[arg-type]
+        "The activation must be a function of the outputs, or None, got 'relu' of type str.",
+    ),
+    "activation_fn": (
+        lambda: layers.layer_norm(ROWS, activation_fn="relu"),  # type: ignore[arg-type]
+        "The activation_fn must be a function of the outputs, or None, got 'relu' of type str.",
+    ),
+    "axis": (
+        lambda: layers.batch_normalization(ROWS, 2),
+        "The axis must be an axis, or different axes, of inputs of rank 2, got 2 of type int.",
+    ),
+    "an axis twice": (
+        lambda: layers.batch_normalization(ROWS, [1, -1]),
+        "The axis must be an axis, or different axes, of inputs of rank 2, got [1, -1] of type "
+        "list.",
+    ),
+    "begin_norm_axis": (
+        lambda: layers.layer_norm(ROWS, begin_norm_axis=2),
+        "The begin_norm_axis must be an axis of inputs of rank 2, got 2 of type int.",
+    ),
+    "begin_norm_axis with several axes": (
+        lambda: layers.layer_norm(IMAGES, begin_norm_axis=[1, 2]),  # type: ignore[arg-type]
+        "The begin_norm_axis must be an axis of inputs of rank 4, got [1, 2] of type list.",
+    ),
+    "begin_params_axis": (
+        lambda: layers.layer_norm(ROWS, begin_params_axis=-3),
+        "The begin_params_axis must be an axis of inputs of rank 2, got -3 of type int.",
+    ),
+    "training": (
+        lambda: layers.batch_normalization(ROWS, training=jnp.array(True)),  # type: ignore[arg-type]
+        "The training must be True or False in Python, as it decides what is traced, got bool[].",
+    ),
+    "training of dropout": (
+        lambda: layers.dropout(ROWS, training=1),  # type: ignore[arg-type]
+        "The training must be True or False in Python, as it decides what is traced, got 1 of type "
+        "int.",
+    ),
+    "rate": (
+        lambda: layers.dropout(ROWS, 1.0),
+        "The rate must be a scalar of at least 0 and less than 1, got 1.0 of type float.",
+    ),
+    "rate that is no scalar": (
+        lambda: layers.dropout(ROWS, ROWS),
+        "The rate must be a scalar of at least 0 and less than 1, got float32[2,3].",
+    ),
+    "seed": (
+        lambda: layers.dropout(ROWS, seed=3),  # type: ignore[arg-type]
+        "The seed must be None, as the mask follows from rng, got 3 of type int.",
+    ),
+    "noise_shape": (
+        lambda: layers.dropout(ROWS, noise_shape=[2, 2]),
+        "The noise_shape must be None, or 1, None or the size for each of (2, 3), got [2, 2] of "
+        "type list.",
+    ),
+    "ids": (
+        lambda: layers.embedding(ROWS, 3, 3),
+        "The ids must be integers of any shape, got float32[2,3].",
+    ),
+    "vocabulary": (
+        lambda: layers.embedding(jnp.arange(3), 0, 3),
+        "The vocabulary must be an int of 1 or more, got 0 of type int.",
+    ),
+    "params": (
+        lambda: layers.embedding_lookup(jnp.array(1.0), jnp.arange(3)),
+        "The params must be an array [rows, ...], got float32[].",
+    ),
+    "state": (
+        lambda: layers.lstm(4)(ROWS, jnp.zeros([2, 4])),
+        "The state must be 2 arrays [2, 4], got float32[2,4].",
+    ),
+    "state of another size": (
+        lambda: layers.gru(4)(ROWS, jnp.zeros([2, 5])),
+        "The state must be an array [2, 4], got float32[2,5].",
+    ),
+    "inputs of a cell": (
+        lambda: layers.gru(4)(IMAGES, jnp.zeros([2, 4])),
+        "The inputs must be floats [batch, features], got float32[1,4,4,2].",
+    ),
+    "cell": (
+        lambda: layers.dynamic_rnn(None, jnp.ones([2, 5, 3])),  # type: ignore[arg-type]
+        "The cell must be a function of inputs and state, got None of type NoneType.",
+    ),
+    "inputs of a network": (
+        lambda: layers.dynamic_rnn(layers.gru(4), jnp.ones(3), time_major=True),
+        "The inputs must be an array [time, batch, ...], got float32[3].",
+    ),
+    "sequence_length": (
+        lambda: layers.dynamic_rnn(layers.gru(4), jnp.ones([2, 5, 3]), [5, 5, 5]),
+        "The sequence_length must be integers [2], got [5, 5, 5] of type list.",
+    ),
+    "sequence_length of floats": (
+        lambda: layers.dynamic_rnn(layers.gru(4), jnp.ones([2, 5, 3]), jnp.ones(2)),
+        "The sequence_length must be integers [2], got float32[2].",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_arguments_that_cannot_be_used_are_refused_while_tracing(case: str) -> None:
+    call, text = REFUSED[case]
+    with pytest.raises(errors.ArgumentError) as caught:
+        js.transform_with_state(call).init(0)
+    assert str(caught.value) == text
+
+
+def test_a_cell_without_a_zero_state_needs_an_initial_one() -> None:
+    def keep(x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x, state
+
+    with pytest.raises(errors.ArgumentError, match=r"^The cell must be given an initial_state,"):
+        js.transform(lambda: layers.dynamic_rnn(keep, jnp.ones([2, 5, 3]))).init(0)
+
+
+@pytest.mark.parametrize("name", ["a//b", 3])
+def test_names_are_checked_as_those_of_scopes(name: Any) -> None:
+    with pytest.raises(errors.InvalidNameError):
+        js.transform(lambda: layers.dense(ROWS, 2, name=name)).init(0)
+
+
+def test_an_unknown_reuse_is_refused() -> None:
+    with pytest.raises(errors.ReuseError):
+        js.transform(lambda: layers.dense(ROWS, 2, reuse="yes")).init(0)  # type: ignore[arg-type]
+
+
+def test_assigning_inside_a_raw_transform_is_refused() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        return jax.checkpoint(lambda x: norm(x, True))(x)
+
+    with pytest.raises(errors.TransformError, match=r"jscope\.checkpoint"):
+        js.transform_with_state(fn).init(0, ROWS)
