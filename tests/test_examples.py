@@ -40,6 +40,21 @@ def digits() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def dqn() -> ModuleType:
+    return load("dqn")
+
+
+@pytest.fixture(scope="module")
+def gan() -> ModuleType:
+    return load("gan")
+
+
+@pytest.fixture(scope="module")
+def lora() -> ModuleType:
+    return load("lora")
+
+
+@pytest.fixture(scope="module")
 def mnist() -> ModuleType:
     return load("mnist")
 
@@ -53,6 +68,9 @@ def test_every_example_is_run_here():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "char_lm",
         "digits",
+        "dqn",
+        "gan",
+        "lora",
         "mnist",
         "siamese",
     }
@@ -234,3 +252,86 @@ def test_char_lm_scores_the_same_with_and_without_its_cache(char_lm):
     assert text[0, [0, 1, 4]].tolist() == [1, 2, 0]
     assert (text >= 0).all()
     assert gap < 1e-4
+
+
+def test_gan_learns_in_two_hundred_steps_and_saves_its_picture(gan, tmp_path, capsys):
+    picture = tmp_path / "gan.png"
+    share = gan.main(steps=200, picture=str(picture))
+    assert share > 0.5  # a tenth by chance; 0.16 untrained
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"read by who knows drawn digits: {share:.4f}, picture saved to {picture}"
+
+
+def test_gan_trains_each_half_on_its_own_loss(gan):
+    images, digits = np.ones([4, 64], np.float32), np.arange(4)
+    params = gan.net.init(0, images, digits)
+    assert list(params) == ["discriminator", "generator"]
+    assert list(params["discriminator"]) == ["dense", "dense_1", "dense_2"]  # once, used thrice
+    opt_state, key = gan.optimizer.init(params), jax.random.key(1)
+    after, _, losses = gan.train_step(params, opt_state, key, images, digits)
+    for scope in gan.RATES:
+        grad = jax.grad(gan.loss_fn)(params, scope, key, images, digits)[scope]
+        for name, slope in js.tree.flatten(grad).items():
+            step = js.tree.flatten(after[scope])[name] - js.tree.flatten(params[scope])[name]
+            large = abs(slope) > 1e-5
+            assert (jnp.sign(step) == -jnp.sign(slope))[large].all()
+        assert losses[scope] == gan.loss_fn(params, scope, key, images, digits)
+
+
+def test_dqn_plays_trains_and_saves_its_picture(dqn, tmp_path, capsys):
+    picture = tmp_path / "dqn.png"
+    mean = dqn.main(steps=1000, picture=str(picture))
+    assert 8 < mean <= 500
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert "with a wrong scope: The pattern 'q_func' selects nothing among the tree's 12" in said
+    assert said.splitlines()[-1] == f"mean return {mean:.1f} of 500, picture saved to {picture}"
+
+
+def test_dqn_moves_its_target_towards_what_it_learned(dqn):
+    batch = {name: np.ones(8, dqn.TRANSITION)[name] for name in dqn.TRANSITION.names}
+    params = dqn.net.init(0, batch)
+    assert list(params) == ["q", "target_q"]
+    optimizer = dqn.optax.sgd(0.1)
+    opt_state = optimizer.init(js.tree.select(params, "q"))
+    after, _ = dqn.train_step(params, opt_state, batch, optimizer)
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), after, params))
+    assert all(moved)
+    wanted = jax.tree.map(lambda q, t: 0.01 * q + 0.99 * t, after["q"], params["target_q"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after["target_q"], wanted
+    )
+
+
+def test_lora_learns_with_the_base_as_it_was(lora, tmp_path, capsys):
+    picture = tmp_path / "lora.png"
+    accuracy = lora.main(steps=20, picture=str(picture))
+    assert 0.15 < accuracy <= 1  # 0.1 by chance
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == (
+        f"turned digits, 3660 adapters trained:  {accuracy:.4f}, picture saved to {picture}"
+    )
+
+
+def test_lora_changes_nothing_at_first_and_trains_the_adapters_alone(lora):
+    images, digits = np.linspace(0, 1, 256, dtype=np.float32).reshape(4, 8, 8, 1), np.arange(4)
+    params, fresh = lora.base.init(0, images), lora.adapted.init(0, images)
+    adapters, kept = js.tree.partition(fresh, lora.ADAPTERS)
+    assert jax.tree.all(jax.tree.map(np.array_equal, kept, params))
+    before = lora.base.apply(params, None, images)
+    np.testing.assert_array_equal(lora.adapted.apply(fresh, None, images), before)
+    grads = jax.grad(lambda p: lora.adapted.apply(p, None, images).sum())(fresh)
+    assert not any(g.any() for g in jax.tree.leaves(js.tree.partition(grads, lora.ADAPTERS)[1]))
+
+    task = lora.Task(
+        *[np.tile(part, (64, *[1] * (part.ndim - 1))) for part in (images, images)],
+        *[np.tile(digits, 64)] * 2,
+    )
+    tuned, _ = lora.train(lora.adapted, adapters, params, task, steps=20)
+    moved, still = js.tree.partition(tuned, lora.ADAPTERS)
+    assert still == params
+    assert all(
+        (a != b).any() for a, b in zip(*map(jax.tree.leaves, (moved, adapters)), strict=True)
+    )
