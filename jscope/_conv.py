@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jscope._arg_scope import add_arg_scope
 from jscope._layer import (
     Activation,
     Grid,
@@ -24,6 +25,7 @@ from jscope._scope import variable_scope
 from jscope._spec import Constraint, Initializer, Regularizer
 
 
+@add_arg_scope
 def conv1d(
     inputs: jax.Array,
     filters: int,
@@ -93,6 +95,7 @@ def conv1d(
         return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
 
 
+@add_arg_scope
 def conv2d(
     inputs: jax.Array,
     filters: int,
@@ -170,6 +173,7 @@ def conv2d(
         return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
 
 
+@add_arg_scope
 def conv3d(
     inputs: jax.Array,
     filters: int,
@@ -240,6 +244,7 @@ def conv3d(
         return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
 
 
+@add_arg_scope
 def conv2d_transpose(
     inputs: jax.Array,
     filters: int,
@@ -319,6 +324,7 @@ def conv2d_transpose(
         return finish(outputs, bias if use_bias else None, activation, grid.channels)
 
 
+@add_arg_scope
 def separable_conv2d(
     inputs: jax.Array,
     filters: int,

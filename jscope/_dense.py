@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jscope._arg_scope import add_arg_scope
 from jscope._draw import next_rng_key
 from jscope._layer import (
     Activation,
@@ -29,6 +30,7 @@ from jscope._spec import Constraint, Initializer, Regularizer
 from jscope.errors import ArgumentError
 
 
+@add_arg_scope
 def dense(
     inputs: jax.Array,
     units: int,
@@ -92,6 +94,7 @@ def dense(
         return finish(outputs, bias if use_bias else None, activation)
 
 
+@add_arg_scope
 def embedding(
     ids: jax.Array,
     vocabulary: int,
@@ -145,6 +148,7 @@ def embedding(
         return embedding_lookup(table.make("embeddings", shape, dtype), ids)
 
 
+@add_arg_scope
 def embedding_lookup(params: jax.Array, ids: jax.Array) -> jax.Array:
     """Rows of a table: ``params[ids]``, as TF1's ``tf.nn.embedding_lookup`` of one table.
 
@@ -172,6 +176,7 @@ def embedding_lookup(params: jax.Array, ids: jax.Array) -> jax.Array:
     return params[check_array("ids", ids, "of any shape", lambda _: True, jnp.integer)]
 
 
+@add_arg_scope
 def dropout(
     inputs: jax.Array,
     rate: float | jax.Array = 0.5,
@@ -240,6 +245,7 @@ def _noise_shape(noise_shape: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
+@add_arg_scope
 def flatten(
     inputs: jax.Array, name: str | None = None, data_format: str = "channels_last"
 ) -> jax.Array:

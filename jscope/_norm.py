@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jscope._arg_scope import add_arg_scope
 from jscope._layer import (
     Activation,
     Name,
@@ -28,6 +29,7 @@ from jscope._variable import no_regularizer
 from jscope.errors import ArgumentError
 
 
+@add_arg_scope
 def batch_normalization(
     inputs: jax.Array,
     axis: int | Sequence[int] = -1,
@@ -139,6 +141,7 @@ def batch_normalization(
         return _scale_and_shift(outputs, gamma, beta, across).astype(inputs.dtype)
 
 
+@add_arg_scope
 def layer_norm(
     inputs: jax.Array,
     center: bool = True,

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jscope._arg_scope import add_arg_scope
 from jscope._layer import Grid, Sizes, check_images
 
 
+@add_arg_scope
 def max_pooling1d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -48,6 +50,7 @@ def max_pooling1d(
     return _pool(_largest, inputs, grid, name or "max_pooling1d")
 
 
+@add_arg_scope
 def max_pooling2d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -87,6 +90,7 @@ def max_pooling2d(
     return _pool(_largest, inputs, grid, name or "max_pooling2d")
 
 
+@add_arg_scope
 def max_pooling3d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -124,6 +128,7 @@ def max_pooling3d(
     return _pool(_largest, inputs, grid, name or "max_pooling3d")
 
 
+@add_arg_scope
 def average_pooling1d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -160,6 +165,7 @@ def average_pooling1d(
     return _pool(_mean, inputs, grid, name or "average_pooling1d")
 
 
+@add_arg_scope
 def average_pooling2d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -199,6 +205,7 @@ def average_pooling2d(
     return _pool(_mean, inputs, grid, name or "average_pooling2d")
 
 
+@add_arg_scope
 def average_pooling3d(
     inputs: jax.Array,
     pool_size: Sizes,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jscope._arg_scope import add_arg_scope
 from jscope._layer import (
     Activation,
     Name,
@@ -71,6 +72,7 @@ class Cell:
         return jax.tree.map(lambda size: jnp.zeros([batch_size, size], dtype), self.state_size)
 
 
+@add_arg_scope
 def lstm(
     units: int,
     forget_bias: float = 1.0,
@@ -131,6 +133,7 @@ def lstm(
     return _cell(step, LSTMStateTuple(units, units), units, name or "lstm_cell", reuse)
 
 
+@add_arg_scope
 def gru(
     units: int,
     activation: Activation | None = None,
@@ -199,6 +202,7 @@ def gru(
     return _cell(step, units, units, name or "gru_cell", reuse)
 
 
+@add_arg_scope
 def dynamic_rnn(
     cell: Callable[[jax.Array, Any], tuple[Any, Any]],
     inputs: jax.Array,

@@ -10,7 +10,7 @@ def net(images, training):                                             # [batch,
     return js.layers.dense(x, 10)                                      # dense_1/kernel, ...
 
 Each layer opens a scope: its ``name``, else its default name, numbered. Variables take the inputs'
-dtype.
+dtype. ``arg_scope`` gives any of them default arguments.
 """
 
 from jscope._conv import conv1d as conv1d
