@@ -18,6 +18,7 @@ from jscope.errors import ArgumentError, CheckError, TransformError
 
 _VARIABLES = "variables"
 _TRAINABLE = "trainable_variables"
+_REGULARIZATION = "regularization_losses"
 
 
 def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
@@ -179,7 +180,8 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
 
     Variables are in "variables" and, if they are, in "trainable_variables", as in TF1; or in the
     ``collections`` given to ``get_variable`` in place of "variables". In front of what
-    ``add_to_collection`` added come their current values.
+    ``add_to_collection`` added come their current values; in "regularization_losses" what
+    ``get_regularization_losses`` gives.
 
     Args:
       key: Name of the collection.
@@ -211,6 +213,8 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
         for record in _in_scope(running, scope)
         if key in (record.facts[1] or (_VARIABLES,)) or (key == _TRAINABLE and record.facts[0])
     ]
+    if key == _REGULARIZATION:
+        found += get_regularization_losses(scope)
     for other, place, value in running.level.all_collected():
         if other == key and _is_in(place, scope):
             for leaf in jax.tree.leaves(value):

@@ -214,3 +214,17 @@ def test_the_arguments_are_checked() -> None:
     with pytest.raises(errors.ArgumentError):
         js.transform(lambda: js.get_collection("k", 3)).init(0)
     assert js.transform(js.get_regularization_loss).apply({}, None) == 0
+
+
+def test_the_collection_of_tf1_holds_the_regularization_losses() -> None:
+    def fn() -> list[jax.Array]:
+        with js.variable_scope("a", regularizer=js.regularizers.l2(2.0)):
+            js.get_variable("w", initializer=3.0)
+        with js.variable_scope("b", regularizer=js.regularizers.l1(1.0)):
+            js.get_variable("w", initializer=4.0)
+        js.add_to_collection("regularization_losses", jnp.asarray(0.5))
+        both = js.get_collection("regularization_losses")
+        return both + js.get_collection("regularization_losses", "b")
+
+    net = js.transform(fn)
+    assert [loss.item() for loss in net.apply(net.init(0), None)] == [9.0, 4.0, 0.5, 4.0]
