@@ -133,10 +133,12 @@ def test_what_cannot_be_constrained_or_regularized() -> None:
     specs = js.transform(lambda x: layer(x, constraint=lambda w: w[:1], regularizer=square)).specs(
         X
     )
-    with pytest.raises(
-        errors.CheckError, match=r"constraint of variable w returned float32\[1\] fo"
-    ):
+    with pytest.raises(errors.CheckError) as caught:
         js.apply_constraints({"w": X}, specs)
+    assert str(caught.value) == (
+        "The constraint of variable w returned float32[1] for float32[3].\n"
+        "  fix:    a constraint returns a value of the same shape and dtype."
+    )
     for call in (js.apply_constraints, js.regularization_loss):
         with pytest.raises(errors.CheckError, match=r"missing:    w"):
             call({"v": X}, specs)
@@ -198,8 +200,33 @@ def test_values_that_could_not_get_out_are_refused(place: str) -> None:
 
     with pytest.raises(errors.TransformError) as caught:
         js.transform(LOSING[place](add)).init(0, X)
+    line = add.__code__.co_firstlineno + 1
     assert str(caught.value).startswith(
-        f"Nothing can be added to the collection 'mine' inside {place}: the value could not get out"
+        f"Nothing can be added to the collection 'mine' inside {place}: the value could not get out "
+        f"of it.\n  asked:  at tests/test_losses.py:{line} in "
+    )
+    assert str(caught.value).endswith(
+        "\n  fix:    return the value and add it outside; jscope.jit, jscope.checkpoint, jscope.grad "
+        "and jscope.value_and_grad take it out by themselves."
+    )
+
+
+def test_a_value_of_a_finished_trace_in_a_collection_is_refused() -> None:
+    def fn(x: jax.Array) -> Any:
+        kept: list[jax.Array] = []
+        jax.jit(lambda y: kept.append(y) or y)(x)
+        js.add_to_collection("mine", kept)
+        return js.get_collection("mine")
+
+    with pytest.raises(errors.TransformError) as caught:
+        js.transform(fn).apply({}, None, X)
+    line = fn.__code__.co_firstlineno + 4
+    assert str(caught.value).startswith(
+        "The collection 'mine' holds a tracer that leaked from a finished trace.\n"
+        f"  asked:  at tests/test_losses.py:{line} in fn"
+    )
+    assert str(caught.value).endswith(
+        "\n  fix:    add values where they are computed, not tracers stored elsewhere."
     )
 
 
