@@ -132,7 +132,7 @@ def check_channels_first(data_format: Any) -> bool:
 def check_training(training: Any) -> None:
     """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
     if not isinstance(training, bool):
-        wanted = "True or False in Python, as it decides what is traced"
+        wanted = "True or False in Python, static under jit, as it decides what is traced"
         raise ArgumentError.make("training", training, wanted)
 
 

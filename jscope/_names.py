@@ -17,7 +17,10 @@ Item: TypeAlias = tuple[str, Any]
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves of a nested mapping by full name, in order; empty scopes are left out.
+    """The leaves of a nested mapping by full name; empty scopes are left out.
+
+    In the mapping's own order: params of ``init`` have that of creation; JAX sorts the keys of all
+    it rebuilds (``jax.tree.map``, ``jax.jit``), as with dicts. So go by name, not by position.
 
     Args:
       tree: Nested mapping of strings, such as Params; or Specs.

@@ -349,6 +349,12 @@ def _nesting_hint(name: str, label: str, known: list[str]) -> str | None:
     return None
 
 
+class Watcher(Protocol):
+    """Who notes facts in ``Pass.watched``, and checks them when the function has returned."""
+
+    def at_end(self, facts: Any, /) -> None: ...
+
+
 class Pass:
     """One run of the user's function."""
 
@@ -369,6 +375,7 @@ class Pass:
         "templates",
         "trace",
         "values",
+        "watched",
     )
 
     def __init__(self, values: Values, root: Any, key: jax.Array | None) -> None:
@@ -389,6 +396,7 @@ class Pass:
         self.entries: list[Any] = []
         self.trace: Any = None
         self.frozen = 0  # how many calls are open that must not make variables
+        self.watched: dict[Watcher, Any] = {}  # who checks the pass once ``fn`` is done -> facts
 
     def forget(self, count: int) -> None:
         """Drops all variables but the first ``count``."""
@@ -532,6 +540,8 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         out = fn(*args, **kwargs)
         if running.entries:
             raise NestingError.left_open(running.prefix)
+        for watcher, facts in running.watched.items():
+            watcher.at_end(facts)
     finally:
         while running.entries:
             running.entries[-1].close(running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -84,7 +85,7 @@ def _predicate(pattern: Pattern) -> Predicate:
         case re.Pattern() if isinstance(pattern.pattern, str):
             regex = pattern
             return lambda name, leaf: regex.search(name)
-        case _ if callable(pattern):
+        case _ if callable(pattern) and _takes_two(pattern):
             return pattern
     raise ArgumentError.make(
         "pattern",
@@ -92,6 +93,16 @@ def _predicate(pattern: Pattern) -> Predicate:
         "a path, a glob, a compiled regular expression of text, a function of (name, leaf), or a "
         "list of these",
     )
+
+
+def _takes_two(fn: Predicate) -> bool:
+    try:
+        inspect.signature(fn).bind("", None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that does not tell
+        return True
+    return True
 
 
 def _part(part: str) -> Part:

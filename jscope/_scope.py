@@ -266,8 +266,8 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
       regularizer: Default regularizer; ``no_regularizer`` switches an inherited one off.
       constraint: Default constraint.
       partitioner: Default partitioner.
-      custom_getter: ``f(getter, name, shape, dtype, ...)`` around every request, called by keyword;
-        inside the getters of inner scopes and around those of outer ones.
+      custom_getter: ``f(getter, name, shape, dtype, ...)`` around every request, called by keyword.
+        Getters of inner scopes are called before it, and ``getter`` calls those of outer ones.
       reuse: True shares only; AUTO_REUSE makes or shares; None and False inherit, and so does any
         scope inside: no way leads out of reuse but a scope object.
       dtype: Default dtype.
@@ -280,7 +280,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
       NoPassError: (RuntimeError) entered outside init, apply and specs.
       InvalidNameError: (ValueError) a name is not valid; NameTypeError (also TypeError) if it is
         missing, or neither a string nor a scope.
-      ReuseError: (ValueError) no reuse mode, or reuse without a name.
+      ReuseError: (ValueError) no reuse mode, or reuse where the name is None.
       TransformError: (ValueError) a leaked tracer among ``values``.
       NestingError: (RuntimeError) entered twice, or left in the wrong order.
       ArgumentError, InitializerTypeError: (ValueError, TypeError) another option cannot be used.

@@ -262,7 +262,8 @@ class VariableNotFoundError(JscopeError, ValueError):
             "make the variable in the template's first call: later calls only share."
             if in_template
             else "make the variable before the scope that reuses it, correct the name, or use "
-            "jscope.AUTO_REUSE."
+            "jscope.AUTO_REUSE. A function that takes its params from another's init has no need "
+            "of init: call apply."
         )
         return cls._report(
             f"Variable {name} does not exist, or was not created with get_variable(). "
@@ -1153,6 +1154,25 @@ class EmptySelectionError(JscopeError, ValueError):
                 "fix": f"{fix}. Pass allow_empty=True to allow an empty result.",
             },
             pattern=pattern,
+            near=near,
+        )
+
+    @classmethod
+    def unfit(cls, getter: str, given: Sequence[str] | str, asked: Sequence[str]) -> Self:
+        """Of a custom getter, by what it was given: a pattern, or names."""
+        some = given if isinstance(given, str) else _some(given)
+        near = () if isinstance(given, str) else tuple(_near(asked[0], given))
+        fix = "patterns are matched with" if isinstance(given, str) else "values are found by"
+        return cls._report(
+            f"jscope.getters.{getter} fits none of the variables that this pass asked it for.",
+            {
+                "asked": _some(asked),
+                "given": some,
+                "near": _quote(near),
+                "fix": f"{fix} full names, those of jscope.tree.flatten(params). Pass "
+                "allow_empty=True to allow this.",
+            },
+            pattern=some,
             near=near,
         )
 

@@ -3,6 +3,9 @@
 A getter stands between code that asks for variables and the variables: code that somebody else
 wrote can be frozen, cast, renamed or adapted without a change. Getters of nested scopes compose,
 the innermost is called first. Each here is a few lines; write your own the same way.
+
+A getter that picks variables by name and fits none that a pass asks it for is an error, unless
+``allow_empty``: a mistyped pattern, or values with other names, would go unnoticed.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope import tree
+from jscope import _pass, tree
+from jscope._pattern import show
 from jscope._variable import CustomGetter, no_regularizer
-from jscope.errors import ArgumentError, VariableNotFoundError
+from jscope.errors import ArgumentError, EmptySelectionError, VariableNotFoundError
 
 __all__ = [
     "cast",
@@ -62,14 +66,18 @@ def cast(compute: Any, *, store: Any = jnp.float32) -> CustomGetter:
     return getter
 
 
-def freeze(names: _Names = "") -> CustomGetter:
+def freeze(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
     """Stops gradients: variables stay in params, and an optimizer gets gradients of zero for them.
 
     Args:
       names: Which variables: a pattern of ``jscope.tree``, of full names. All by default.
+      allow_empty: Whether the pattern may fit nothing.
 
     Returns:
       A custom getter.
+
+    Raises:
+      EmptySelectionError: (ValueError) at the end of a pass, if no variable asked for fits.
 
     Example:
       >>> import jax
@@ -83,10 +91,11 @@ def freeze(names: _Names = "") -> CustomGetter:
       >>> gradient["base"]["w"].item(), gradient["v"].item()
       (0.0, 2.0)
     """
+    fits = _Fits("freeze", names, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         value = getter(name, **request)
-        return jax.lax.stop_gradient(value) if _matches(names, name, value) else value
+        return jax.lax.stop_gradient(value) if fits(name, value) else value
 
     return getter
 
@@ -120,17 +129,19 @@ def rename(names: Mapping[str, str]) -> CustomGetter:
     return getter
 
 
-def moving_average(averages: Mapping[str, Any]) -> CustomGetter:
+def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) -> CustomGetter:
     """Reads averages in place of the variables, as TF1 code did with ``ema.average``.
 
     Args:
-      averages: Nested mapping like params, or full name -> array; for example of ``optax.ema`` or
-        ``optax.incremental_update``.
+      averages: Nested mapping like params, or full name -> array; for example of
+        ``optax.incremental_update``, or the ``ema`` of ``optax.ema``'s state.
+      allow_empty: Whether the averages may hold nothing that is asked for.
 
     Returns:
       A custom getter. Variables that the averages do not hold are read themselves.
 
     Raises:
+      EmptySelectionError: (ValueError) at the end of a pass, if they hold nothing asked for.
       VariableMismatchError: (ValueError) from the request, if an average has another shape.
 
     Example:
@@ -144,13 +155,13 @@ def moving_average(averages: Mapping[str, Any]) -> CustomGetter:
       5.0
     """
     flat = _flat(averages)
+    fits = _Fits("moving_average", flat, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         value = getter(name, **request)
-        average = flat.get(name)
-        if average is None:
+        if not fits(name, value):
             return value
-        average = jnp.asarray(average)
+        average = jnp.asarray(flat[name])
         if average.shape != value.shape:
             raise ArgumentError.make(f"average of {name}", average, f"of shape {value.shape}")
         return average.astype(value.dtype)
@@ -158,17 +169,21 @@ def moving_average(averages: Mapping[str, Any]) -> CustomGetter:
     return getter
 
 
-def initial_values(values: Mapping[str, Any], *, strict: bool = False) -> CustomGetter:
+def initial_values(
+    values: Mapping[str, Any], *, strict: bool = False, allow_empty: bool = False
+) -> CustomGetter:
     """Starts variables from given values instead of their initializers, as ELMo's loader did.
 
     Args:
       values: Nested mapping, or full name -> array.
       strict: Whether every variable must be there.
+      allow_empty: Whether the values may hold nothing that is asked for.
 
     Returns:
       A custom getter. Shapes must agree; the dtype asked for is kept.
 
     Raises:
+      EmptySelectionError: (ValueError) at the end of a pass, if they hold nothing asked for.
       VariableNotFoundError: (ValueError) from the request, if strict and a name is missing.
       InitializerError: (ValueError) from the request, if a value has another shape.
 
@@ -183,9 +198,10 @@ def initial_values(values: Mapping[str, Any], *, strict: bool = False) -> Custom
       10.0
     """
     flat = _flat(values)
+    fits = _Fits("initial_values", flat, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
-        if name in flat:
+        if fits(name, None):
             value = np.asarray(flat[name]).astype(request["dtype"])
             request["initializer"] = value
         elif strict:
@@ -195,16 +211,20 @@ def initial_values(values: Mapping[str, Any], *, strict: bool = False) -> Custom
     return getter
 
 
-def weight_normalization(names: _Names = "") -> CustomGetter:
+def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
     """Splits a variable into direction and length (Salimans and Kingma 2016): w = g v / |v|.
 
     Args:
       names: Which variables: a pattern of ``jscope.tree``. Those of less than two axes pass as they
         are, as biases do.
+      allow_empty: Whether the pattern may fit nothing.
 
     Returns:
       A custom getter. ``kernel`` of shape [..., units] becomes ``kernel_v`` of that shape and
       ``kernel_g`` [units], which starts at 1.
+
+    Raises:
+      EmptySelectionError: (ValueError) at the end of a pass, if no variable asked for fits.
 
     Example:
       >>> import jax.numpy as jnp
@@ -219,10 +239,11 @@ def weight_normalization(names: _Names = "") -> CustomGetter:
       >>> bool(jnp.allclose(jnp.linalg.norm(net.apply(params, None), axis=0), 1))
       True
     """
+    fits = _Fits("weight_normalization", names, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         shape = request["shape"]
-        if shape is None or len(shape) < 2 or not _matches(names, name, None):
+        if not fits(name, None) or shape is None or len(shape) < 2:
             return getter(name, **request)
         direction = getter(f"{name}_v", **request)
         one = jax.nn.initializers.ones
@@ -236,7 +257,12 @@ def weight_normalization(names: _Names = "") -> CustomGetter:
 
 
 def low_rank(
-    rank: int, *, scale: float = 1.0, names: _Names = "**/kernel", train_base: bool = False
+    rank: int,
+    *,
+    scale: float = 1.0,
+    names: _Names = "**/kernel",
+    train_base: bool = False,
+    allow_empty: bool = False,
 ) -> CustomGetter:
     """Adapts frozen matrices by low-rank ones (LoRA, Hu et al. 2021): w + scale / rank * a b.
 
@@ -246,6 +272,7 @@ def low_rank(
       names: Which variables: a pattern of ``jscope.tree``. Only matrices, [..., in, out] flattened
         to [any, out], are adapted.
       train_base: Whether gradients reach the adapted variables themselves.
+      allow_empty: Whether the pattern may fit nothing.
 
     Returns:
       A custom getter. ``kernel`` [in, out] gets ``kernel_a`` [in, rank], random, and ``kernel_b``
@@ -254,6 +281,7 @@ def low_rank(
 
     Raises:
       ArgumentError: (ValueError, TypeError) ``rank`` is not a positive int.
+      EmptySelectionError: (ValueError) at the end of a pass, if no variable asked for fits.
 
     Example:
       >>> import jscope as js
@@ -265,12 +293,13 @@ def low_rank(
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ArgumentError.make("rank", rank, "an int of 1 or more")
+    fits = _Fits("low_rank", names, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         base = getter(name, **request)
         if not train_base:
             base = jax.lax.stop_gradient(base)
-        if base.ndim < 2 or not _matches(names, name, base):
+        if not fits(name, base) or base.ndim < 2:
             return base
         inputs, outputs = base.size // base.shape[-1], base.shape[-1]
         plain = {
@@ -300,6 +329,34 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _matches(names: _Names, name: str, value: Any) -> bool:
-    found: Callable[..., Any] = tree.select
-    return bool(found(tree.unflatten({name: value}), names, allow_empty=True))
+class _Fits:
+    """Whether a variable is among those that a getter is for: by a pattern, or a mapping's names.
+
+    Refuses a pass that asks the getter for variables of which none is.
+    """
+
+    def __init__(self, getter: str, given: _Names | dict[str, Any], allow_empty: bool) -> None:
+        self._getter = getter
+        self._given = given
+        self._allow_empty = allow_empty
+
+    def __call__(self, name: str, value: Any) -> bool:
+        if isinstance(self._given, dict):
+            found = name in self._given
+        else:
+            select: Callable[..., Any] = tree.select
+            found = bool(select(tree.unflatten({name: value}), self._given, allow_empty=True))
+        if not self._allow_empty and self._given != {}:
+            watched = _pass.current("get_variable").watched
+            missed = watched.setdefault(self, [])
+            if found:
+                watched[self] = None
+            elif missed is not None:
+                missed.append(name)
+        return found
+
+    def at_end(self, missed: list[str] | None) -> None:
+        """Checks a pass that is done, by the names it missed; None if one fitted."""
+        if missed:
+            given = list(self._given) if isinstance(self._given, dict) else show(self._given)
+            raise EmptySelectionError.unfit(self._getter, given, missed)

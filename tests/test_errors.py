@@ -93,7 +93,8 @@ def test_variable_not_found_under_reuse() -> None:
         "  asked:  at FILE:N in dense < FILE:N in program\n"
         "  near:   'encoder/w'\n"
         "  fix:    make the variable before the scope that reuses it, correct the name, or use "
-        "jscope.AUTO_REUSE."
+        "jscope.AUTO_REUSE. A function that takes its params from another's init has no need of "
+        "init: call apply."
     )
     assert error.near == ("encoder/w",)
 

@@ -260,3 +260,73 @@ def test_jax_does_not_take_the_trace_of_another_arg_scope() -> None:
 
     a, b = js.transform(fn).apply({"s": {"w": jnp.float32(1)}}, None, jnp.float32(1))
     assert (float(a), float(b)) == (2, 3)
+
+
+UNFIT: dict[str, tuple[Any, str]] = {
+    "moving_average": (
+        getters.moving_average({"net/dense/kernel:0": X}),
+        "  given:  'net/dense/kernel:0'\n"
+        "  near:   'net/dense/kernel:0'\n"
+        "  fix:    values are found by full names,",
+    ),
+    "initial_values": (
+        getters.initial_values({"dense": {"kernel": X}}),
+        "  given:  'dense/kernel'\n"
+        "  near:   'dense/kernel'\n"
+        "  fix:    values are found by full names,",
+    ),
+    "freeze": (
+        getters.freeze("dense"),
+        "  given:  'dense'\n  fix:    patterns are matched with full names,",
+    ),
+    "weight_normalization": (
+        getters.weight_normalization("**/kernels"),
+        "  given:  '**/kernels'\n  fix:    patterns are matched with full names,",
+    ),
+    "low_rank": (
+        getters.low_rank(2, names="kernel"),
+        "  given:  'kernel'\n  fix:    patterns are matched with full names,",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_getter_that_fits_nothing_is_refused_in_every_pass(name: str, params: Any) -> None:
+    getter, text = UNFIT[name]
+    net = under(getter)
+    for call in (net.specs, lambda x: net.init(0, x), lambda x: net.apply(params, None, x)):
+        with pytest.raises(errors.EmptySelectionError) as caught:
+            call(X)
+        first = f"jscope.getters.{name} fits none of the variables that this pass asked it for.\n"
+        assert str(caught.value).startswith(f"{first}  asked:  'net/dense/kernel', ")
+        assert str(caught.value).endswith(
+            f"{text} those of jscope.tree.flatten(params). Pass allow_empty=True to allow this."
+        )
+
+
+def test_a_getter_may_fit_nothing_if_asked_to_or_if_nothing_was_asked_for() -> None:
+    for getter in (
+        getters.moving_average({}),
+        getters.moving_average({"v": X}, allow_empty=True),
+        getters.initial_values({"v": X}, allow_empty=True),
+        getters.freeze("v", allow_empty=True),
+        getters.weight_normalization("v", allow_empty=True),
+        getters.low_rank(2, names="v", allow_empty=True),
+    ):
+        assert list(under(getter).specs(X)) == list(PLAIN.specs(X))
+
+    def unused() -> None:
+        with js.variable_scope("net", custom_getter=getters.freeze("v")):
+            pass
+
+    js.transform(unused).init(0)
+
+
+def test_one_fit_in_a_pass_is_enough() -> None:
+    def fn() -> None:
+        getter = getters.freeze("b")
+        for scope in ("a", "b", "c"):
+            with js.variable_scope(scope, custom_getter=getter):
+                js.get_variable("w", [2])
+
+    assert list(js.transform(fn).init(0)) == ["a", "b", "c"]

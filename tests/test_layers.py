@@ -1140,11 +1140,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "training": (
         lambda: layers.batch_normalization(ROWS, training=jnp.array(True)),  # type: ignore[arg-type]
-        "The training must be True or False in Python, as it decides what is traced, got bool[].",
+        "The training must be True or False in Python, static under jit, as it decides what is traced, got bool[].",
     ),
     "training of dropout": (
         lambda: layers.dropout(ROWS, training=1),  # type: ignore[arg-type]
-        "The training must be True or False in Python, as it decides what is traced, got 1 of type "
+        "The training must be True or False in Python, static under jit, as it decides what is traced, got 1 of type "
         "int.",
     ),
     "rate": (

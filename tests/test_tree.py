@@ -621,6 +621,11 @@ NOT_A_PATTERN = (
     "(name, leaf), or a list of these, got "
 )
 REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
+    "a function of the name alone": (
+        lambda: js.tree.select(NET, str.isidentifier),
+        errors.ArgumentError,
+        f"{NOT_A_PATTERN}<method 'isidentifier' of 'str' objects> of type method_descriptor.",
+    ),
     "a path by its text": (
         lambda: js.tree.select(NET, "gen"),
         errors.EmptySelectionError,
