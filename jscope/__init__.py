@@ -12,6 +12,8 @@ params = init(jax.random.key(0), jnp.ones([1, 64]))   # {"dense": {"kernel": [64
 out = jax.jit(apply)(params, None, jnp.ones([1, 64]))
 """
 
+import typing as _typing
+
 from jscope import constraints as constraints
 from jscope import errors as errors
 from jscope import getters as getters
@@ -46,6 +48,7 @@ from jscope._state import assign_add as assign_add
 from jscope._state import assign_moving_average as assign_moving_average
 from jscope._state import assign_sub as assign_sub
 from jscope._template import make_template as make_template
+from jscope._tf1 import missing as _missing
 from jscope._transform import Transformed as Transformed
 from jscope._transform import TransformedWithState as TransformedWithState
 from jscope._transform import transform as transform
@@ -122,3 +125,8 @@ __all__ = [
     "while_loop",
     "without_apply_rng",
 ]
+
+if not _typing.TYPE_CHECKING:  # or type checkers would accept every name
+
+    def __getattr__(name: str) -> object:
+        raise _missing(name, __all__)

@@ -61,6 +61,7 @@ ORDER = [
     "_norm",
     "_recurrent",
     "layers",
+    "_tf1",
     "__init__",
 ]
 
