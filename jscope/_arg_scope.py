@@ -54,7 +54,7 @@ def add_arg_scope(fn: Callable[P, R]) -> Callable[P, R]:
         if not defaults:
             return fn(*args, **kwargs)
         if _pass.peek() is not None:
-            _pass.current(fn.__name__)  # JAX must not take a trace with other defaults for this one
+            _pass.current(_name(fn))  # JAX must not take a trace with other defaults for this one
         given = _positional(fn, len(args))
         missing = {name: value for name, value in defaults.items() if name not in given}
         return fn(*args, **{**missing, **kwargs})
@@ -69,7 +69,9 @@ def arg_scope(
 ) -> Iterator[Defaults]:
     """Gives functions of ``add_arg_scope`` default arguments in a ``with`` block, as TF1's slim.
 
-    Scopes nest: an inner one adds to an outer one, and wins where both give an argument.
+    Scopes nest: an inner one adds to an outer one, and wins where both give an argument. Defaults
+    are read while tracing: around a function that JAX has compiled already they change nothing, so
+    open scopes inside the function that you jit.
 
     Args:
       functions: List of functions; or what an earlier ``arg_scope(...) as scope`` gave, to open
@@ -122,9 +124,14 @@ def _checked(functions: Any, defaults: Mapping[str, Any]) -> list[Callable[..., 
             for name in defaults:
                 if name not in parameters:
                     raise ArgumentError.make(
-                        "default of arg_scope", name, f"an argument of {fn.__name__}"
+                        "default of arg_scope", name, f"an argument of {_name(fn)}"
                     )
     return list(functions)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    fn = inspect.unwrap(fn)
+    return str(getattr(fn, "__name__", fn))
 
 
 @functools.lru_cache(maxsize=1024)

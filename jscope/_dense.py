@@ -224,13 +224,14 @@ def dropout(
     shape = _noise_shape(noise_shape, inputs.shape)
     check_training(training)
     with layer_scope(name, "dropout"):
-        if not training or (isinstance(rate, int | float) and rate == 0):
+        if not training or (number and rate == 0):
             return inputs
-        kept = jnp.asarray(1 - rate, inputs.dtype)
+        # Half precision would round the rate, and draw from few numbers.
+        wide = inputs.astype(jnp.float32) if inputs.dtype.itemsize < 4 else inputs
+        kept = jnp.asarray(1 - rate, wide.dtype)
         mask = jax.random.bernoulli(next_rng_key(), kept, shape)
-        return jnp.where(
-            jnp.broadcast_to(mask, inputs.shape), inputs / kept, jnp.zeros_like(inputs)
-        )
+        scaled = (wide / kept).astype(inputs.dtype)
+        return jnp.where(jnp.broadcast_to(mask, inputs.shape), scaled, jnp.zeros_like(inputs))
 
 
 def _noise_shape(noise_shape: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
         if regularizer is not None:
             axes = len(record.sizes) - len(running.level.sizes)
             losses.append(_of_layers(regularizer, running.read(record), axes))
-    return [jnp.asarray(loss.sum()) for loss in losses if loss is not None]
+    return [jnp.sum(jnp.asarray(loss)) for loss in losses if loss is not None]
 
 
 def get_regularization_loss(scope: str | None = None) -> jax.Array:
@@ -107,7 +107,7 @@ def regularization_loss(params: Mapping[str, Any], specs: Specs) -> jax.Array:
     for spec, value in _specified(params, specs, lambda spec: spec.regularizer is not None):
         assert spec.regularizer is not None
         loss = _of_layers(spec.regularizer, value, len(spec.stack))
-        total = total if loss is None else total + loss.sum()
+        total = total if loss is None else total + jnp.sum(jnp.asarray(loss))
     return total
 
 
@@ -138,7 +138,8 @@ def apply_constraints(params: Mapping[str, Any], specs: Specs) -> Params:
     for spec, value in _specified(params, specs, lambda spec: spec.constraint is not None):
         assert spec.constraint is not None
         new = _of_layers(spec.constraint, value, len(spec.stack))
-        if jnp.shape(new) != jnp.shape(value) or new.dtype != jnp.result_type(value):
+        dtype = getattr(new, "dtype", None)
+        if dtype != jnp.result_type(value) or jnp.shape(new) != jnp.shape(value):
             raise CheckError.constraint(spec.name, value, new)
         changed[spec.name] = new
     return wrap(
@@ -154,7 +155,7 @@ def add_to_collection(key: str, value: Any) -> None:
 
     Args:
       key: Name of the collection.
-      value: A pytree of arrays; anything.
+      value: A pytree of arrays; inside twins arrays only, elsewhere anything.
 
     Raises:
       NoPassError: (RuntimeError) called outside init, apply and specs.

@@ -367,6 +367,7 @@ class Pass:
         "lifted",
         "prefix",
         "records",
+        "renamed",
         "root",
         "scope",
         "scope_names",
@@ -396,6 +397,9 @@ class Pass:
         self.entries: list[Any] = []
         self.trace: Any = None
         self.frozen = 0  # how many calls are open that must not make variables
+        self.renamed: dict[
+            str, str
+        ] = {}  # name asked for -> what a custom getter asked for instead
         self.watched: dict[Watcher, Any] = {}  # who checks the pass once ``fn`` is done -> facts
 
     def forget(self, count: int) -> None:

@@ -259,11 +259,15 @@ def _largest(inputs: jax.Array, grid: Grid) -> jax.Array:
 
 
 def _mean(inputs: jax.Array, grid: Grid) -> jax.Array:
-    sums = _slide(inputs, 0, jax.lax.add, grid)
+    # Sums and counts of a large window are beyond half precision.
+    wide = inputs.astype(jnp.float32) if inputs.dtype.itemsize < 4 else inputs
+    sums = _slide(wide, 0, jax.lax.add, grid)
     if grid.padding == "valid":
-        return sums / math.prod(grid.window)
-    inside = jnp.ones(grid.spread(grid.spatial(inputs.shape)), inputs.dtype)
-    return sums / _slide(inside, 0, jax.lax.add, grid)
+        means = sums / math.prod(grid.window)
+    else:
+        inside = jnp.ones(grid.spread(grid.spatial(inputs.shape)), wide.dtype)
+        means = sums / _slide(inside, 0, jax.lax.add, grid)
+    return means.astype(inputs.dtype)
 
 
 def _slide(inputs: jax.Array, start: Any, combine: Any, grid: Grid) -> jax.Array:

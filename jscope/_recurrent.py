@@ -262,6 +262,11 @@ def dynamic_rnn(
             raise ArgumentError.make("cell", cell, "given an initial_state, or have a zero_state")
         initial_state = cell.zero_state(batch, dtype or inputs.dtype)
 
+    elif isinstance(cell, Cell):  # a plain pair will do for an LSTMStateTuple
+        leaves = jax.tree.leaves(initial_state)
+        if len(leaves) == len(jax.tree.leaves(cell.state_size)):
+            initial_state = jax.tree.unflatten(jax.tree.structure(cell.state_size), leaves)
+
     def step(state: Any, x: jax.Array) -> tuple[Any, Any]:
         outputs, state = cell(x, state)
         return state, outputs

@@ -180,7 +180,8 @@ def _named(call: str, name: str) -> tuple[Pass, str]:
     if not isinstance(name, str):
         raise NameTypeError.variable(name)
     check_name(name, "variable")
-    return running, join(running.prefix, name)
+    full = join(running.prefix, name)
+    return running, running.renamed.get(full, full)  # as get_variable(name) did
 
 
 def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:

@@ -133,6 +133,8 @@ def get_variable(
     if getter is None:
         getter = running.settings.custom_getter
         if getter is None:
+            if running.renamed:
+                running.renamed.pop(full, None)
             value: jax.Array = request(
                 running,
                 full,
@@ -184,6 +186,7 @@ def _through(
     _check_clash(running, full)
     asked = _asked_dtype(running, full, dtype, constant, settings)
     resolved = asked or _FLOAT32
+    names: set[str] = set()  # what the getter asks for
 
     def true_getter(
         name: str,
@@ -201,6 +204,7 @@ def _through(
         if not isinstance(name, str):
             raise NameTypeError.variable(name)
         check_name(name, "variable")
+        names.add(name)
         if reuse is not None:
             check_reuse(reuse)
         if asked is None and dtype is not None and dtype_or_none(dtype) == resolved:
@@ -219,7 +223,7 @@ def _through(
             constraint,
         )
 
-    return getter(
+    result = getter(
         getter=true_getter,
         name=full,
         shape=shape,
@@ -232,6 +236,10 @@ def _through(
         partitioner=settings.partitioner if partitioner is None else partitioner,
         constraint=settings.constraint if constraint is None else constraint,
     )
+    running.renamed.pop(full, None)
+    if len(names) == 1:
+        (running.renamed[full],) = names
+    return result
 
 
 def request(

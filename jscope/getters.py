@@ -20,7 +20,7 @@ import numpy as np
 
 from jscope import _pass, tree
 from jscope._pattern import show
-from jscope._variable import CustomGetter, no_regularizer
+from jscope._variable import CustomGetter, dtype_or_none, no_regularizer
 from jscope.errors import ArgumentError, EmptySelectionError, VariableNotFoundError
 
 __all__ = [
@@ -46,6 +46,9 @@ def cast(compute: Any, *, store: Any = jnp.float32) -> CustomGetter:
     Returns:
       A custom getter; integers and bools pass as they are.
 
+    Raises:
+      ArgumentError: (ValueError, TypeError) one is no floating dtype.
+
     Example:
       >>> import jax.numpy as jnp
       >>> import jscope as js
@@ -57,10 +60,16 @@ def cast(compute: Any, *, store: Any = jnp.float32) -> CustomGetter:
       >>> params["net"]["w"].dtype, net.apply(params, None).dtype
       (dtype('float32'), dtype(bfloat16))
     """
+    for argument, dtype in (("compute", compute), ("store", store)):
+        found = dtype_or_none(dtype)
+        if found is None or not jnp.issubdtype(found, jnp.floating):
+            raise ArgumentError.make(argument, dtype, "a floating dtype")
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         if not jnp.issubdtype(request["dtype"], jnp.floating):
             return getter(name, **request)
+        if isinstance(request["initializer"], jax.Array | np.ndarray | np.generic):
+            request["initializer"] = request["initializer"].astype(store)
         return getter(name, **{**request, "dtype": store}).astype(compute)
 
     return getter
@@ -138,11 +147,12 @@ def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) ->
       allow_empty: Whether the averages may hold nothing that is asked for.
 
     Returns:
-      A custom getter. Variables that the averages do not hold are read themselves.
+      A custom getter. Variables that the averages do not hold are read themselves. Not for what is
+      stacked, in ``layer_stack`` or a split ``vmap``: there, give ``apply`` the averages as params.
 
     Raises:
       EmptySelectionError: (ValueError) at the end of a pass, if they hold nothing asked for.
-      VariableMismatchError: (ValueError) from the request, if an average has another shape.
+      ArgumentError: (ValueError, TypeError) from the request, if an average has another shape.
 
     Example:
       >>> import jscope as js
@@ -163,7 +173,12 @@ def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) ->
             return value
         average = jnp.asarray(flat[name])
         if average.shape != value.shape:
-            raise ArgumentError.make(f"average of {name}", average, f"of shape {value.shape}")
+            wanted = f"of shape {value.shape}"
+            if average.shape[-value.ndim or average.ndim :] == value.shape:
+                wanted += (
+                    "; what is stacked cannot be read here, so give apply the averages as params"
+                )
+            raise ArgumentError.make(f"average of {name}", average, wanted)
         return average.astype(value.dtype)
 
     return getter
@@ -180,12 +195,14 @@ def initial_values(
       allow_empty: Whether the values may hold nothing that is asked for.
 
     Returns:
-      A custom getter. Shapes must agree; the dtype asked for is kept.
+      A custom getter. Shapes must agree; the dtype asked for is kept. Not for what is stacked.
 
     Raises:
       EmptySelectionError: (ValueError) at the end of a pass, if they hold nothing asked for.
       VariableNotFoundError: (ValueError) from the request, if strict and a name is missing.
       InitializerError: (ValueError) from the request, if a value has another shape.
+      ArgumentError: (ValueError, TypeError) from the request, if a value is no array or number, or
+        one of floats for integers, or of complex numbers for floats.
 
     Example:
       >>> import numpy as np
@@ -202,8 +219,8 @@ def initial_values(
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         if fits(name, None):
-            value = np.asarray(flat[name]).astype(request["dtype"])
-            request["initializer"] = value
+            if name not in _pass.current("get_variable").records and request["reuse"] is not True:
+                request["initializer"] = _value(name, flat[name], request["dtype"])
         elif strict:
             raise VariableNotFoundError.in_values(name, known=flat)
         return getter(name, **request)
@@ -216,7 +233,7 @@ def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> Cu
 
     Args:
       names: Which variables: a pattern of ``jscope.tree``. Those of less than two axes pass as they
-        are, as biases do.
+        are, as biases do, and so do those that are not trainable.
       allow_empty: Whether the pattern may fit nothing.
 
     Returns:
@@ -242,16 +259,22 @@ def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> Cu
     fits = _Fits("weight_normalization", names, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
-        shape = request["shape"]
-        if not fits(name, None) or shape is None or len(shape) < 2:
+        shape = _shape(request)
+        if request["shape"] is not None:
+            request["shape"] = shape
+        able = _is_known(f"{name}_v") if shape is None else len(shape) > 1
+        if not fits(name, None, able=able and request["trainable"] is not False):
             return getter(name, **request)
         direction = getter(f"{name}_v", **request)
         one = jax.nn.initializers.ones
         plain = {**request, "regularizer": no_regularizer, "constraint": no_regularizer}
-        length = getter(f"{name}_g", **{**plain, "shape": shape[-1:], "initializer": one})
-        axes = tuple(range(len(shape) - 1))
-        norm = jnp.sqrt(jnp.sum(jnp.square(direction), axes, keepdims=True))
-        return direction * (jnp.reshape(length, norm.shape) / norm)
+        sizes = direction.shape[-1:]
+        length = getter(f"{name}_g", **{**plain, "shape": sizes, "initializer": one})
+        wide = direction.astype(jnp.float32) if direction.dtype.itemsize < 4 else direction
+        squares = jnp.sum(jnp.square(wide), tuple(range(wide.ndim - 1)), keepdims=True)
+        norm = jnp.sqrt(jnp.where(squares > 0, squares, 1))  # zeros stay zeros, with a gradient
+        factor = jnp.reshape(length, norm.shape).astype(norm.dtype) / norm
+        return direction * factor.astype(direction.dtype)
 
     return getter
 
@@ -299,7 +322,7 @@ def low_rank(
         base = getter(name, **request)
         if not train_base:
             base = jax.lax.stop_gradient(base)
-        if not fits(name, base) or base.ndim < 2:
+        if not fits(name, base, able=base.ndim > 1 and request["trainable"] is not False):
             return base
         inputs, outputs = base.size // base.shape[-1], base.shape[-1]
         plain = {
@@ -329,6 +352,34 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _shape(request: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The shape asked for; None where nothing tells it, as in a lookup."""
+    shape, start = request["shape"], request["initializer"]
+    if shape is None:
+        return None if start is None or callable(start) else np.shape(start)
+    return tuple(shape) if hasattr(shape, "__iter__") else (shape,)
+
+
+def _is_known(name: str) -> bool:
+    running = _pass.current("get_variable")
+    return name in running.records or running.values.find(name) is not None
+
+
+def _value(name: str, value: Any, dtype: Any) -> Any:
+    """A value as an initial one, of a dtype that holds it."""
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    ranks = [
+        next((rank for rank, kind in enumerate(kinds) if jnp.issubdtype(other, kind)), len(kinds))
+        for other in (array.dtype, dtype)
+    ]
+    if ranks[0] > ranks[1]:
+        raise ArgumentError.make(
+            f"initial value of {name}", value, f"numbers that {dtype} can hold"
+        )
+    return array.astype(dtype)
+
+
 class _Fits:
     """Whether a variable is among those that a getter is for: by a pattern, or a mapping's names.
 
@@ -340,8 +391,11 @@ class _Fits:
         self._given = given
         self._allow_empty = allow_empty
 
-    def __call__(self, name: str, value: Any) -> bool:
-        if isinstance(self._given, dict):
+    def __call__(self, name: str, value: Any, *, able: bool = True) -> bool:
+        """Also not if the getter is not able to do anything with this one."""
+        if not able:
+            found = False
+        elif isinstance(self._given, dict):
             found = name in self._given
         else:
             select: Callable[..., Any] = tree.select

@@ -241,11 +241,11 @@ def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
 @_named
 def random_uniform(minval: float = 0, maxval: float | None = None) -> Initializer:
-    """Draws uniformly from [minval, maxval), for floats and for integers.
+    """Draws uniformly from [minval, maxval), for floats and for integers; floats are rounded.
 
     Args:
       minval: The lower bound.
-      maxval: The upper bound, which is not drawn; None is 1 for floats. Integers need one.
+      maxval: The upper bound, drawn only by rounding; None is 1 for floats. Integers need one.
 
     Raises:
       ArgumentError: (ValueError, TypeError) a bound is no number, or ``maxval`` is less than
@@ -408,8 +408,13 @@ def _constant(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *,
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     array = np.asarray(value)
     # As in TF1, a float is no integer, not even 3.0.
-    exact = not jnp.issubdtype(dtype, jnp.inexact)
-    if _kind(array.dtype) > _kind(dtype) or (exact and (array.astype(dtype) != array).any()):
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    if jnp.issubdtype(dtype, jnp.inexact):
+        lost = np.isfinite(array) & ~np.isfinite(cast)
+    else:
+        lost = cast != array
+    if _kind(array.dtype) > _kind(dtype) or lost.any():
         raise ArgumentError.make("value of constant", value, f"one that {dtype} can hold")
     try:
         np.broadcast_to(array, shape)

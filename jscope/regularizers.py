@@ -26,6 +26,8 @@ __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
 def l1(scale: float) -> Regularizer:
     """The sum of absolute values: ``scale * sum(|x|)``, as ``tf.contrib.layers.l1_regularizer``.
 
+    The gradient is ``scale * sign(x)``, 0 at 0.
+
     Args:
       scale: What the sum is multiplied by, at least 0. As in TF1, 0 is no regularizer at all:
         ``jscope.no_regularizer``.
@@ -166,7 +168,11 @@ def sum(  # noqa: A001 # as in regularizers.sum(a, b)
 
 
 def _l1(value: Any, *, scale: float) -> jax.Array:
-    return scale * jnp.sum(jnp.abs(_widened(value)))
+    wide = _widened(value)
+    if jnp.issubdtype(wide.dtype, jnp.complexfloating):
+        return scale * jnp.sum(jnp.abs(wide))
+    # abs, whose gradient at 0 is 1 in JAX: as in TF1 it is 0 here.
+    return scale * jnp.sum(wide * jax.lax.stop_gradient(jnp.sign(wide)))
 
 
 def _l2(value: Any, *, scale: float) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import chex
@@ -330,3 +331,96 @@ def test_one_fit_in_a_pass_is_enough() -> None:
                 js.get_variable("w", [2])
 
     assert list(js.transform(fn).init(0)) == ["a", "b", "c"]
+
+
+def kernel_of(initializer: Any, dtype: Any = None, shape: Any = None) -> Any:
+    def fn() -> jax.Array:
+        getter = getters.weight_normalization()
+        with js.variable_scope("a", custom_getter=getter):
+            made = js.get_variable("kernel", shape, dtype, initializer)
+        with js.variable_scope("a", custom_getter=getter, reuse=True):
+            chex.assert_trees_all_equal_shapes(js.get_variable("kernel"), made)
+        return made
+
+    return js.transform(fn)
+
+
+def test_weight_normalization_keeps_zeros_and_their_gradients_finite() -> None:
+    net = kernel_of(jax.nn.initializers.zeros, shape=[3, 2])
+    params = net.init(0)
+    chex.assert_trees_all_equal(net.apply(params, None), jnp.zeros([3, 2]))
+    gradient = jax.grad(lambda p: net.apply(p, None).sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert gradient["a"]["kernel_v"].all()
+
+
+def test_weight_normalization_takes_norms_in_float32() -> None:
+    net = kernel_of(js.initializers.constant(20.0), jnp.float16, [300, 2])
+    kernel = net.apply(net.init(0), None)
+    assert kernel.dtype == jnp.float16
+    norms = np.linalg.norm(np.asarray(kernel, np.float32), axis=0)
+    np.testing.assert_allclose(norms, 1, rtol=1e-2)
+
+
+def test_weight_normalization_splits_what_starts_as_an_array() -> None:
+    net = kernel_of(np.full([3, 4], 2, np.float32))
+    assert js.tree.map_with_name(lambda name, leaf: leaf.shape, net.init(0)) == {
+        "a": {"kernel_v": (3, 4), "kernel_g": (4,)}
+    }
+    specs = js.transform(
+        lambda: js.get_variable(
+            "v", 4, custom_getter=getters.weight_normalization(allow_empty=True)
+        )
+    ).specs()
+    assert specs["v"].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "getter", [getters.weight_normalization("b"), getters.low_rank(2, names="b")]
+)
+def test_a_getter_of_matrices_that_fits_a_vector_fits_nothing(getter: Any) -> None:
+    net = js.transform(lambda: js.get_variable("b", [4], custom_getter=getter))
+    with pytest.raises(errors.EmptySelectionError):
+        net.init(0)
+
+
+def test_cast_stores_typed_constants_too() -> None:
+    getter = getters.cast(jnp.bfloat16)
+    for initial in (np.ones(2, np.float16), jnp.ones(2, jnp.bfloat16)):
+        make = functools.partial(js.get_variable, "w", initializer=initial, custom_getter=getter)
+        net = js.transform(make)
+        assert net.init(0)["w"].dtype == jnp.float32
+        assert net.apply(net.init(0), None).dtype == jnp.bfloat16
+    for arguments in ({"compute": "foo"}, {"compute": jnp.float32, "store": jnp.int32}):
+        with pytest.raises(errors.ArgumentError, match="must be a floating dtype"):
+            getters.cast(**arguments)
+
+
+def test_initial_values_take_the_dtype_of_the_variable_and_lose_nothing() -> None:
+    def fn() -> jax.Array:
+        getter = getters.initial_values({"a/w": np.ones(2, np.float32)})
+        with js.variable_scope("a", custom_getter=getter):
+            js.get_variable("w", [2], jnp.bfloat16)
+        with js.variable_scope("a", custom_getter=getter, reuse=True):
+            return js.get_variable("w")
+
+    net = js.transform(fn)
+    assert net.apply(net.init(0), None).dtype == jnp.bfloat16
+    for value, dtype in (([1.5], jnp.int32), ([1j], jnp.float32), (["a"], jnp.float32)):
+        getter = getters.initial_values({"w": np.array(value)})
+        with pytest.raises(errors.ArgumentError, match=r"^The initial value of w must be numbers"):
+            js.transform(lambda: js.get_variable("w", [1], dtype, custom_getter=getter)).init(0)  # noqa: B023
+
+
+def test_averages_of_stacked_variables_are_params() -> None:
+    def fn(x: jax.Array, averages: Any = None) -> jax.Array:
+        getter = getters.moving_average(averages) if averages else None
+        with js.variable_scope("s", custom_getter=getter):
+            return js.layer_stack(2)(lambda h: js.layers.dense(h, 3))(x)
+
+    net = js.transform(fn)
+    params = net.init(0, X)
+    with pytest.raises(
+        errors.ArgumentError, match="give apply the averages as params, got float32"
+    ):
+        net.apply(params, None, X, params)

@@ -514,6 +514,12 @@ def test_bad_options_are_refused(call: Callable[[], Any], text: str) -> None:
             "The value of constant must be one that int32 can hold, got 2.5 of type float.",
         ),
         (
+            initializers.constant(1e10),
+            [2],
+            "float16",
+            "The value of constant must be one that float16 can hold, got 10000000000.0 of type float.",
+        ),
+        (
             initializers.constant(300),
             [2],
             "uint8",

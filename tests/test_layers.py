@@ -1240,3 +1240,79 @@ def test_assigning_inside_a_raw_transform_is_refused() -> None:
 
     with pytest.raises(errors.TransformError, match=r"jscope\.checkpoint"):
         js.transform_with_state(fn).init(0, ROWS)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_means_of_large_windows_are_right_in_half_precision(dtype: Any, padding: str) -> None:
+    x = jnp.full([1, 48, 48, 1], 100, dtype)
+    mean = layers.average_pooling2d(x, 48, 48, padding)
+    assert mean.dtype == dtype
+    assert mean.item() == 100
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("rate", [0.003, 0.9, 0.99])
+def test_dropout_of_half_precision_drops_at_its_rate(dtype: Any, rate: float) -> None:
+    net = js.transform(lambda x: layers.dropout(x, rate, training=True))
+    out = net.apply({}, 0, jnp.ones(400_000, dtype))
+    assert out.dtype == dtype
+    values = np.asarray(out, np.float32)
+    assert np.mean(values == 0) == pytest.approx(rate, rel=0.15)
+    assert values.mean() == pytest.approx(1, rel=0.05)
+
+
+def test_a_rate_of_numpys_zero_draws_no_key() -> None:
+    x = numbers(2, 3)
+    for rate in (np.float32(0), np.float64(0)):
+        net = js.transform(lambda x, rate=rate: layers.dropout(x, rate, training=True))
+        chex.assert_trees_all_equal(net.apply({}, None, x), x)
+
+
+def test_averages_that_a_getter_renamed_are_moved() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("a"):
+            layers.batch_normalization(x, training=True, momentum=0.0)
+        other = js.getters.rename({"^a/": "b/", "moving_mean$": "mean"})
+        with js.variable_scope("a", custom_getter=other):
+            layers.batch_normalization(x + 100, training=True, momentum=0.0)
+        with js.variable_scope("a", reuse=True):
+            return layers.batch_normalization(x + 7, training=True, momentum=0.0)
+
+    net = js.transform_with_state(fn)
+    x = numbers(4, 3)
+    params, state = net.init(0, x)
+    assert list(state) == ["a", "b"]
+    moved = js.tree.flatten(net.apply(params, state, None, x)[1])
+    mean = np.asarray(x.mean(0))
+    np.testing.assert_allclose(moved["b/batch_normalization/mean"], mean + 100, rtol=1e-5)
+    np.testing.assert_allclose(moved["a/batch_normalization/moving_mean"], mean + 7, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [js.getters.weight_normalization, lambda: js.getters.low_rank(1, names="")]
+)
+def test_getters_of_weights_leave_averages_alone(make: Any) -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("a", custom_getter=make()):
+            layers.dense(x[0], 2)
+            return layers.batch_normalization(x, axis=[1, 2], training=True)
+
+    net = js.transform_with_state(fn)
+    x = numbers(4, 3, 2)
+    params, state = net.init(0, x)
+    assert list(state["a"]["batch_normalization"]) == ["moving_mean", "moving_variance"]
+    net.apply(params, state, None, x)
+
+
+def test_a_plain_pair_is_a_state_of_an_lstm() -> None:
+    c, h = numbers(2, 4), numbers(2, 4)
+
+    def fn(x: jax.Array, initial_state: Any) -> Any:
+        return layers.dynamic_rnn(layers.lstm(4), x, initial_state=initial_state)
+
+    net = js.transform(fn)
+    x = numbers(2, 5, 3)
+    params = net.init(0, x, (c, h))
+    named = net.apply(params, None, x, layers.LSTMStateTuple(c, h))
+    chex.assert_trees_all_equal(net.apply(params, None, x, (c, h)), named)

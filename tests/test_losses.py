@@ -255,3 +255,15 @@ def test_the_collection_of_tf1_holds_the_regularization_losses() -> None:
 
     net = js.transform(fn)
     assert [loss.item() for loss in net.apply(net.init(0), None)] == [9.0, 4.0, 0.5, 4.0]
+
+
+def test_a_regularizer_may_return_a_number_and_a_constraint_must_return_an_array() -> None:
+    def fn() -> jax.Array:
+        js.get_variable("w", [2], regularizer=lambda w: 0.5, constraint=lambda w: [1.0, 2.0])
+        return js.get_regularization_loss()
+
+    net = js.transform(fn)
+    params = net.init(0)
+    assert net.apply(params, None) == js.regularization_loss(params, net.specs()) == 0.5
+    with pytest.raises(errors.CheckError, match=r"^The constraint of variable w returned"):
+        js.apply_constraints(params, net.specs())

@@ -203,3 +203,9 @@ def test_bad_arguments_are_refused(call: Callable[[], Any], text: str) -> None:
     with pytest.raises(errors.ArgumentError) as caught:
         call()
     assert str(caught.value) == text
+
+
+def test_the_gradient_of_l1_is_the_sign_as_in_tf1() -> None:
+    values = jnp.array([-2.0, 0.0, 3.0])
+    gradient = jax.grad(js.regularizers.l1(0.5))(values)
+    assert gradient.tolist() == [-0.5, 0.0, 0.5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -154,3 +155,13 @@ def test_a_default_for_a_layer_must_be_one_of_its_arguments() -> None:
         js.arg_scope([js.layers.conv2d], padd="same"),
     ):
         pass
+
+
+def test_a_function_without_a_name_takes_defaults_too() -> None:
+    scaled = js.add_arg_scope(functools.partial(lambda x, units=3: js.layers.dense(x, units)))
+
+    def fn(x: jax.Array) -> jax.Array:
+        with js.arg_scope([scaled], units=5):
+            return scaled(x)
+
+    assert js.transform(fn).specs(np.ones([1, 2], np.float32))["dense/kernel"].shape == (2, 5)
