@@ -25,6 +25,7 @@ from jscope._layer import (
     layer_scope,
     zeros,
 )
+from jscope._number import widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope.errors import ArgumentError
@@ -227,7 +228,7 @@ def dropout(
         if not training or (number and rate == 0):
             return inputs
         # Half precision would round the rate, and draw from few numbers.
-        wide = inputs.astype(jnp.float32) if inputs.dtype.itemsize < 4 else inputs
+        wide = widened(inputs)
         kept = jnp.asarray(1 - rate, wide.dtype)
         mask = jax.random.bernoulli(next_rng_key(), kept, shape)
         scaled = (wide / kept).astype(inputs.dtype)

@@ -22,6 +22,7 @@ from jscope._layer import (
     ones,
     zeros,
 )
+from jscope._number import widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._state import assign_moving_average
@@ -116,7 +117,8 @@ def batch_normalization(
     # The shape that fits the inputs, and that of the variables.
     across = [size if index in axes else 1 for index, size in enumerate(inputs.shape)]
     shape = across if len(axes) > 1 else [inputs.shape[axes[0]]]
-    dtype = _wide(inputs.dtype)
+    wide = widened(inputs)  # as TF1 keeps statistics of half precision
+    dtype = wide.dtype
     gammas = Weight(gamma_initializer, gamma_regularizer, gamma_constraint, trainable)
     betas = Weight(beta_initializer, beta_regularizer, beta_constraint, trainable)
     means, variances = (
@@ -128,7 +130,6 @@ def batch_normalization(
         beta = betas.make("beta", shape, dtype) if center else None
         mean = means.make("moving_mean", shape, dtype)
         variance = variances.make("moving_variance", shape, dtype)
-        wide = inputs.astype(dtype)
         if training:
             others = [index for index in range(inputs.ndim) if index not in axes]
             mean, variance = wide.mean(others).reshape(shape), wide.var(others).reshape(shape)
@@ -203,7 +204,7 @@ def layer_norm(
             Weight(start, trainable=trainable).make(name, shape, inputs.dtype) if asked else None
             for name, start, asked in made
         )
-        wide = inputs.astype(_wide(inputs.dtype))
+        wide = widened(inputs)
         over = range(first, inputs.ndim)
         mean, variance = wide.mean(over, keepdims=True), wide.var(over, keepdims=True)
         outputs = ((wide - mean) * jax.lax.rsqrt(variance + epsilon)).astype(inputs.dtype)
@@ -218,11 +219,6 @@ def _scale_and_shift(
     if gamma is not None:
         outputs = outputs * gamma.reshape(across)
     return outputs if beta is None else outputs + beta.reshape(across)
-
-
-def _wide(dtype: Any) -> Any:
-    """The dtype to normalise in: TF1 keeps statistics of half precision in float32."""
-    return jnp.float32 if dtype.itemsize < 4 else dtype
 
 
 def _axes(axis: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:

@@ -1,10 +1,13 @@
-"""Numbers that users give: the one check of scales, gains and limits."""
+"""Numbers that users give, and the precision to compute in: one home for each."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from jscope.errors import ArgumentError
 
@@ -25,3 +28,9 @@ def number(
     if math.isfinite(above):
         wanted += f", above {above:g}"
     raise ArgumentError.make(argument, value, wanted)
+
+
+def widened(array: jax.Array) -> jax.Array:
+    """The array in float32 if it has fewer bits or holds integers: sums are beyond those."""
+    narrow = not jnp.issubdtype(array.dtype, jnp.inexact) or array.dtype.itemsize < 4
+    return array.astype(jnp.float32) if narrow else array

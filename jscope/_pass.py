@@ -397,9 +397,8 @@ class Pass:
         self.entries: list[Any] = []
         self.trace: Any = None
         self.frozen = 0  # how many calls are open that must not make variables
-        self.renamed: dict[
-            str, str
-        ] = {}  # name asked for -> what a custom getter asked for instead
+        # What a custom getter asked for in place of a name.
+        self.renamed: dict[str, str] = {}
         self.watched: dict[Watcher, Any] = {}  # who checks the pass once ``fn`` is done -> facts
 
     def forget(self, count: int) -> None:

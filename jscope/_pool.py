@@ -12,6 +12,7 @@ import numpy as np
 
 from jscope._arg_scope import add_arg_scope
 from jscope._layer import Grid, Sizes, check_images
+from jscope._number import widened
 
 
 @add_arg_scope
@@ -260,7 +261,7 @@ def _largest(inputs: jax.Array, grid: Grid) -> jax.Array:
 
 def _mean(inputs: jax.Array, grid: Grid) -> jax.Array:
     # Sums and counts of a large window are beyond half precision.
-    wide = inputs.astype(jnp.float32) if inputs.dtype.itemsize < 4 else inputs
+    wide = widened(inputs)
     sums = _slide(wide, 0, jax.lax.add, grid)
     if grid.padding == "valid":
         means = sums / math.prod(grid.window)

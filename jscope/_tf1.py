@@ -5,18 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_INITIALIZERS = (
-    "constant",
-    "glorot_normal",
-    "glorot_uniform",
-    "ones",
-    "orthogonal",
-    "random_normal",
-    "random_uniform",
-    "truncated_normal",
-    "variance_scaling",
-    "zeros",
-)
+from jscope import initializers
 
 _INSTEAD = {
     "GraphKeys": "strings, as in jscope.get_collection('trainable_variables')",
@@ -34,7 +23,7 @@ _INSTEAD = {
     "trainable_variables": "jscope.tree.flatten(params), or jscope.tree.select(params, scope)",
     "variable_creator_scope": "variable_scope(custom_getter=...)",
     "variable_op_scope": "jscope.variable_scope(name, default_name, values)",
-    **{f"{name}_initializer": f"jscope.initializers.{name}" for name in _INITIALIZERS},
+    **{f"{name}_initializer": f"jscope.initializers.{name}" for name in initializers.__all__},
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jscope._number import number
+from jscope._number import number, widened
 from jscope._spec import Constraint
 from jscope.errors import ArgumentError
 
@@ -118,7 +118,7 @@ def _norms(value: Any, axis: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax
         given = axis[0] if len(axis) == 1 else axis
         wanted = f"different axes of the value, which has {value.ndim}"
         raise ArgumentError.make("axis", given, wanted)
-    wide = value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
+    wide = widened(value)
     squares = (wide * wide.conj()).real
     return value, wide, jnp.sqrt(jnp.sum(squares, axis=axis, keepdims=True))
 

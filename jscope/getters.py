@@ -11,7 +11,7 @@ A getter that picks variables by name and fits none that a pass asks it for is a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _pass, tree
-from jscope._pattern import show
+from jscope._number import widened
+from jscope._pattern import choose, show
 from jscope._variable import CustomGetter, dtype_or_none, no_regularizer
 from jscope.errors import ArgumentError, EmptySelectionError, VariableNotFoundError
 
@@ -270,7 +271,7 @@ def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> Cu
         plain = {**request, "regularizer": no_regularizer, "constraint": no_regularizer}
         sizes = direction.shape[-1:]
         length = getter(f"{name}_g", **{**plain, "shape": sizes, "initializer": one})
-        wide = direction.astype(jnp.float32) if direction.dtype.itemsize < 4 else direction
+        wide = widened(direction)
         squares = jnp.sum(jnp.square(wide), tuple(range(wide.ndim - 1)), keepdims=True)
         norm = jnp.sqrt(jnp.where(squares > 0, squares, 1))  # zeros stay zeros, with a gradient
         factor = jnp.reshape(length, norm.shape).astype(norm.dtype) / norm
@@ -398,8 +399,7 @@ class _Fits:
         elif isinstance(self._given, dict):
             found = name in self._given
         else:
-            select: Callable[..., Any] = tree.select
-            found = bool(select(tree.unflatten({name: value}), self._given, allow_empty=True))
+            (found,) = choose(self._given, [(name, value)], allow_empty=True)
         if not self._allow_empty and self._given != {}:
             watched = _pass.current("get_variable").watched
             missed = watched.setdefault(self, [])

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jscope._number import number
+from jscope._number import number, widened
 from jscope._spec import Regularizer
 from jscope._variable import no_regularizer
 from jscope.errors import ArgumentError
@@ -168,7 +168,7 @@ def sum(  # noqa: A001 # as in regularizers.sum(a, b)
 
 
 def _l1(value: Any, *, scale: float) -> jax.Array:
-    wide = _widened(value)
+    wide = widened(jnp.asarray(value))
     if jnp.issubdtype(wide.dtype, jnp.complexfloating):
         return scale * jnp.sum(jnp.abs(wide))
     # abs, whose gradient at 0 is 1 in JAX: as in TF1 it is 0 here.
@@ -176,11 +176,11 @@ def _l1(value: Any, *, scale: float) -> jax.Array:
 
 
 def _l2(value: Any, *, scale: float) -> jax.Array:
-    return scale / 2 * _sum_of_squares(_widened(value))
+    return scale / 2 * _sum_of_squares(widened(jnp.asarray(value)))
 
 
 def _orthogonal(value: Any, *, scale: float) -> jax.Array | None:
-    wide = _widened(value)
+    wide = widened(jnp.asarray(value))
     if wide.ndim < 2:
         return None
     matrix = wide.reshape(math.prod(wide.shape[:-1]), wide.shape[-1])
@@ -197,9 +197,3 @@ def _sum(value: Any, *, parts: tuple[Regularizer, ...]) -> jax.Array | None:
 
 def _sum_of_squares(wide: jax.Array) -> jax.Array:
     return jnp.sum((wide * wide.conj()).real)
-
-
-def _widened(value: Any) -> jax.Array:
-    array = jnp.asarray(value)
-    narrow = not jnp.issubdtype(array.dtype, jnp.inexact) or array.dtype.itemsize < 4
-    return array.astype(jnp.float32) if narrow else array
