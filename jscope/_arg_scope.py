@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from jscope import _pass
+from jscope import _guard, _jaxapi, _pass
 from jscope.errors import ArgumentError
 
 P = ParamSpec("P")
@@ -50,11 +50,12 @@ def add_arg_scope(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def scoped(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Also where there are no defaults: JAX must not take this trace for one that has some.
+        if _pass.find() is None:
+            _guard.retire()
         defaults = _current.get().get(scoped)
         if not defaults:
             return fn(*args, **kwargs)
-        if _pass.peek() is not None:
-            _pass.current(_name(fn))  # JAX must not take a trace with other defaults for this one
         given = _positional(fn, len(args))
         missing = {name: value for name, value in defaults.items() if name not in given}
         return fn(*args, **{**missing, **kwargs})
@@ -69,9 +70,8 @@ def arg_scope(
 ) -> Iterator[Defaults]:
     """Gives functions of ``add_arg_scope`` default arguments in a ``with`` block, as TF1's slim.
 
-    Scopes nest: an inner one adds to an outer one, and wins where both give an argument. Defaults
-    are read while tracing: around a function that JAX has compiled already they change nothing, so
-    open scopes inside the function that you jit.
+    Scopes nest: an inner one adds to an outer one, and wins where both give an argument. JAX traces
+    a function anew for other defaults.
 
     Args:
       functions: List of functions; or what an earlier ``arg_scope(...) as scope`` gave, to open
@@ -107,10 +107,42 @@ def arg_scope(
         for fn in _checked(functions, defaults):
             opened[fn] = {**opened.get(fn, {}), **defaults}
     token = _current.set(opened)
+    outside = _pass.peek() is None
+    context = _jaxapi.get_context()
+    if outside:  # in a pass the guard sees to it
+        _jaxapi.set_context(_Key(opened))
     try:
         yield opened
     finally:
         _current.reset(token)
+        if outside:
+            _jaxapi.set_context(context)
+
+
+class _Key:
+    """Defaults as a part of the key of JAX's caches, equal to another of the same defaults."""
+
+    __slots__ = ("_defaults",)
+
+    def __init__(self, defaults: Defaults) -> None:
+        self._defaults = {fn: dict(values) for fn, values in defaults.items()}
+
+    def __hash__(self) -> int:
+        return hash(frozenset((fn, *values) for fn, values in self._defaults.items()))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Key) or self._defaults.keys() != other._defaults.keys():
+            return False
+        return all(
+            mine.keys() == other._defaults[fn].keys()
+            and all(_same(value, other._defaults[fn][name]) for name, value in mine.items())
+            for fn, mine in self._defaults.items()
+        )
+
+
+def _same(one: Any, other: Any) -> bool:
+    plain = isinstance(one, bool | int | float | str | bytes | None | tuple)
+    return one is other or (plain and type(one) is type(other) and repr(one) == repr(other))
 
 
 def _checked(functions: Any, defaults: Mapping[str, Any]) -> list[Callable[..., Any]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from jscope import _jaxapi
-from jscope._frames import Crossing
+from jscope._calls import Crossing
 from jscope._jaxapi import Transform
 from jscope._level import Level
 from jscope._pass import Pass
 from jscope.errors import TransformError
-
-_UNKNOWN = Transform("a transform that jscope does not know", None, once=False)
 
 
 def bars_draw(level: Level, crossing: Crossing) -> Transform | None:
@@ -19,7 +16,7 @@ def bars_draw(level: Level, crossing: Crossing) -> Transform | None:
     for transform in crossing.transforms:
         if not transform.once:
             return transform
-    return None if _jaxapi.is_once_inside(level.trace) else _UNKNOWN
+    return None
 
 
 def bars_assign(level: Level, crossing: Crossing) -> Transform | None:
@@ -28,12 +25,12 @@ def bars_assign(level: Level, crossing: Crossing) -> Transform | None:
         return level.bars_assign
     if crossing.transforms:
         return crossing.transforms[0]
-    return None if _jaxapi.current_ref() is level.trace else _UNKNOWN
+    return None
 
 
 def check_draw(running: Pass) -> None:
     """Raises TransformError where a draw would repeat; to be called before each draw."""
-    crossing = running.stacks.crossing()
+    crossing = running.calls.crossing(running.level)
     bar = bars_draw(running.level, crossing)
     if bar is not None:
         raise TransformError.draw(bar.name, bar.twin, running.here())
@@ -42,7 +39,7 @@ def check_draw(running: Pass) -> None:
 
 def check_collect(running: Pass, key: str) -> None:
     """Raises TransformError where a value added to a collection could not get out."""
-    bar = bars_assign(running.level, running.stacks.crossing())
+    bar = bars_assign(running.level, running.calls.crossing(running.level))
     if bar is not None:
         raise TransformError.collect(key, f"raw {bar.name}", running.here())
     if not running.level.collects:
@@ -51,14 +48,14 @@ def check_collect(running: Pass, key: str) -> None:
 
 def check_put(running: Pass) -> None:
     """Raises TransformError where no state could get out."""
-    bar = bars_assign(running.level, running.stacks.crossing())
+    bar = bars_assign(running.level, running.calls.crossing(running.level))
     if bar is not None and running.values.has_state:
         raise TransformError.put(bar.name, running.here())
 
 
 def check_assign(running: Pass, name: str) -> None:
     """Raises TransformError where a value assigned to ``name`` could not get out."""
-    bar = bars_assign(running.level, running.stacks.crossing())
+    bar = bars_assign(running.level, running.calls.crossing(running.level))
     if bar is not None:
         if bar.name.startswith("jscope."):
             raise TransformError.assign_shared(name, bar.name, running.here())

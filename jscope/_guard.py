@@ -45,12 +45,23 @@ class _Pool:
         with self._lock:
             self._starts.append(value)
 
+    def drop_start(self, value: Any) -> None:
+        with self._lock:
+            if value in self._starts:
+                self._starts.remove(value)
+
     def give_inside(self, value: Any) -> None:
         with self._lock:
             self._insides.append(value)
 
 
 _pool = _Pool()
+
+
+def retire() -> None:
+    """To be called in jscope calls outside a pass: no pass may start with the key they had."""
+    if not _jaxapi.is_eager(_jaxapi.current_trace()):
+        _pool.drop_start(_jaxapi.get_context())
 
 
 class TraceGuard:

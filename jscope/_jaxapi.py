@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import os
@@ -13,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 from jax._src import array as _array
 from jax._src import core as _core
-from jax._src import tree_util as _tree_util
+from jax._src import pjit as _pjit
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
 from jax._src.interpreters import partial_eval as _partial_eval
+from jax.custom_batching import custom_vmap
 
 Tracer = jax.core.Tracer
 ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
@@ -24,11 +26,6 @@ ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 """Code below this folder is JAX's."""
-
-TREE_FILES = frozenset(
-    {_tree_util.__file__, *(JAX_FOLDER + file for file in ("tree_util.py", "_src/tree.py"))}
-)
-"""JAX's files whose functions call the user's once per leaf because the user asked them to."""
 
 # A context whose value is part of the key of every trace, lowering and compilation cache of JAX.
 _context: Any = jax.make_user_context(None)
@@ -98,12 +95,14 @@ def _is_local_of_jax(thing: Any) -> bool:
     while frame is not None and not found:
         code = frame.f_code
         if code.co_filename.startswith(JAX_FOLDER) and code.co_flags & inspect.CO_OPTIMIZED:
-            values = frame.f_locals
-            found = any(value is thing for value in values.values())
-            if type(values) is dict:  # before Python 3.13 a copy, which would keep values alive
-                values.clear()
+            found = any(value is thing for value in locals_of(frame).values())
         frame = frame.f_back
     return found
+
+
+def is_jit_disabled() -> bool:
+    """Whether ``jax.disable_jit`` is in force."""
+    return bool(jax.config.jax_disable_jit)  # type: ignore[attr-defined]
 
 
 def is_eager(trace: Any) -> bool:
@@ -111,8 +110,48 @@ def is_eager(trace: Any) -> bool:
     return isinstance(staged(trace), _core.EvalTrace)
 
 
+def is_trace(value: Any) -> bool:
+    """Whether ``value`` is one of JAX's traces, other than that of eager operations."""
+    return isinstance(value, _core.Trace) and not isinstance(value, _core.EvalTrace)
+
+
+def parent(trace: Any) -> Any:
+    """The trace around ``trace``, or None where it is the outermost or does not say."""
+    return getattr(trace, "parent_trace", None)
+
+
+def call_info(trace: Any) -> Any:
+    """JAX's description of the call that a trace is of: one object for each call, or None."""
+    return getattr(getattr(trace, "frame", None), "debug_info", None)
+
+
+def is_branch(info: Any) -> bool:
+    """Whether a description is of a branch of ``cond``, ``switch`` or ``platform_dependent``."""
+    return info is not None and info.traced_for in ("cond", "switch")
+
+
+_AFTER = ("custom_root ", "custom_linear_solve ", "custom_jvp jvp", "custom_vjp fwd")
+
+
+def is_later(info: Any) -> bool:
+    """Whether a description is of a function that may call one that JAX traced before it."""
+    return info is not None and info.traced_for.startswith(_AFTER)
+
+
+def is_own(frame: types.FrameType) -> bool:
+    """Whether a frame whose file lies in JAX's folder is of one of JAX's modules."""
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.partition(".")[0] == "jax"
+
+
+def is_tracing(code: types.CodeType) -> bool:
+    """Whether a code is of a function of JAX that traces its argument ``fun``."""
+    names = code.co_varnames[: code.co_argcount]
+    return "fun" in names and "debug_info" in names and code.co_filename.startswith(JAX_FOLDER)
+
+
 class Transform(NamedTuple):
-    """A transform of JAX, as recognised by its frame on the Python stack."""
+    """A transform of JAX."""
 
     name: str
     twin: str | None
@@ -121,94 +160,119 @@ class Transform(NamedTuple):
     """Whether one call of it runs its function once, for one value of each argument."""
 
 
-def _once(name: str, twin: str | None = None) -> Transform:
-    return Transform(name, twin, once=True)
+_DERIVES = Transform("jax.grad, value_and_grad, vjp or linearize", "grad", once=True)
 
-
-def _repeats(name: str, twin: str | None = None) -> Transform:
-    return Transform(name, twin, once=False)
-
-
-# File of JAX -> outermost function there -> transform. Traces do not tell a scan from a jit.
-_TRANSFORMS: dict[str, dict[str, Transform | None]] = {
-    "_src/pjit.py": {"_cpp_pjit": _once("jax.jit", "jit"), "jit_trace": None},
-    "_src/ad_checkpoint.py": {"checkpoint": _once("jax.checkpoint", "checkpoint")},
-    "_src/lax/control_flow/conditionals.py": {
-        "cond": _once("jax.lax.cond", "cond"),
-        "switch": _once("jax.lax.switch", "switch"),
-    },
-    "_src/api.py": {
-        "eval_shape": _once("jax.eval_shape"),
-        "grad": _once("jax.grad", "grad"),
-        "jacrev": _once("jax.jacrev"),
-        "jvp": _once("jax.jvp"),
-        "linearize": _once("jax.linearize"),
-        "value_and_grad": _once("jax.value_and_grad", "value_and_grad"),
-        "vjp": _once("jax.vjp"),
-        "vmap": _repeats("jax.vmap", "vmap"),
-    },
-    "_src/source_info_util.py": {"ExtendNameStackContextManager": _once("jax.named_call")},
-    "_src/lax/control_flow/loops.py": {
-        "associative_scan": _repeats("jax.lax.associative_scan"),
-        "fori_loop": _repeats("jax.lax.fori_loop", "fori_loop"),
-        "map": _repeats("jax.lax.map", "map"),
-        "scan": _repeats("jax.lax.scan", "scan"),
-        "while_loop": _repeats("jax.lax.while_loop", "while_loop"),
-    },
-    "_src/custom_derivatives.py": {
-        "closure_convert": _repeats("jax.closure_convert"),
-        "custom_jvp": _repeats("jax.custom_jvp"),
-        "custom_vjp": _repeats("jax.custom_vjp"),
-    },
-    "_src/shard_map.py": {"_shard_map": _repeats("jax.shard_map")},
-    "_src/pmap.py": {"pmap": _repeats("jax.pmap")},
+# The type of a trace -> transform; each trace is a call of its own.
+_BY_TYPE: dict[type, Transform] = {
+    _ad.JVPTrace: Transform("jax.jvp", None, once=True),
+    _ad.LinearizeTrace: _DERIVES,
+    _batching.BatchTrace: Transform("jax.vmap", "vmap", once=False),
 }
 
-# Files that only pass a call on. Private functions of the files above do so too.
-_PLUMBING = frozenset(
-    "_src/" + file
-    for file in (
-        "api_util.py",
-        "core.py",
-        "interpreters/ad.py",
-        "interpreters/partial_eval.py",
-        "linear_util.py",
-        "profiler.py",
-        "traceback_util.py",
-        "util.py",
-    )
-)
-
-_ONCE_TRACES = (_ad.JVPTrace, _ad.LinearizeTrace, _partial_eval.DynamicJaxprTrace)
-
-
-@functools.lru_cache(maxsize=4096)
-def transform_of(code: types.CodeType) -> Transform | None:
-    """The transform that a function of JAX implements; None where it only passes a call on.
-
-    Functions that this file does not know count as transforms that repeat.
-    """
-    file = code.co_filename.removeprefix(JAX_FOLDER).replace(os.sep, "/")
-    outermost = code.co_qualname.partition(".")[0]
-    known = _TRANSFORMS.get(file)
-    if known is not None:
-        if outermost in known:
-            return known[outermost]
-        if outermost.startswith("_"):
-            return None
-    if file in _PLUMBING:
-        return None
-    return Transform(f"{outermost} of {file}", None, once=False)
+# What JAX says a function was traced for -> transform.
+_BY_PURPOSE = {
+    "jit": Transform("jax.jit", "jit", once=True),
+    "checkpoint / remat": Transform("jax.checkpoint", "checkpoint", once=True),
+    "cond": Transform("jax.lax.cond", "cond", once=True),
+    "switch": Transform("jax.lax.switch", "switch", once=True),
+    "scan": Transform("jax.lax.scan", "scan", once=False),
+    "while_cond": Transform("jax.lax.while_loop", "while_loop", once=False),
+    "while_body": Transform("jax.lax.while_loop", "while_loop", once=False),
+    "fori_loop": Transform("jax.lax.fori_loop", "fori_loop", once=False),
+    "shard_map": Transform("jax.shard_map", None, once=False),
+    "custom_jvp fun": Transform("jax.custom_jvp", None, once=False),
+    "custom_vjp fun": Transform("jax.custom_vjp", None, once=False),
+}
+_MAP = Transform("jax.lax.map", "map", once=False)
 
 
-def is_once_inside(outer: Any) -> bool:
-    """Whether all traces inside that of the reference ``outer`` are of transforms that run once."""
-    trace = _trace_context.trace
-    while trace is not None and trace._weakref is not outer:
-        if type(trace) not in _ONCE_TRACES:
-            return False
-        trace = getattr(trace, "parent_trace", None)
-    return trace is not None
+def transform_of(trace: Any) -> Transform:
+    """The transform that a trace belongs to; one that is not known here counts as repeating."""
+    info = call_info(trace)
+    if info is None:
+        name = type(trace).__name__.removesuffix("Trace")
+        return _BY_TYPE.get(type(trace), Transform(f"transform of JAX ({name})", None, once=False))
+    if info.traced_for == "scan" and JAX_FOLDER in info.func_src_info:
+        return _MAP  # a scan of a function of JAX's own
+    known = _BY_PURPOSE.get(info.traced_for)
+    return known or Transform(f"{info.traced_for} of JAX", None, once=False)
+
+
+def _code(function: Any) -> types.CodeType:
+    code: types.CodeType = inspect.unwrap(function).__code__
+    return code
+
+
+SCAN = _code(jax.lax.scan)
+WHILE_LOOP = _code(jax.lax.while_loop)
+
+# The functions of JAX that call the user's again within one trace, by their code. A rule of
+# custom_jvp, custom_vjp and custom_vmap stands for the function itself.
+_AGAIN = {
+    _code(jax.lax.associative_scan): Transform("jax.lax.associative_scan", None, once=False),
+    _code(jax.lax.map): _MAP,
+    _code(jax.custom_jvp.__call__): _BY_PURPOSE["custom_jvp fun"],
+    _code(jax.custom_vjp.__call__): _BY_PURPOSE["custom_vjp fun"],
+    _code(custom_vmap.__call__): Transform("jax.custom_batching.custom_vmap", None, once=False),
+    SCAN: _BY_PURPOSE["scan"],  # under jax.disable_jit, as the next one
+    WHILE_LOOP: _BY_PURPOSE["while_body"],
+}
+AGAIN = frozenset(_AGAIN)
+AGAIN_FILES = frozenset(code.co_filename for code in _AGAIN)
+
+PLATFORM_DEPENDENT = _code(jax.lax.platform_dependent)
+TRACED = Transform("jax.make_jaxpr (or trace of jax.jit)", None, once=False)
+EVAL_SHAPE = _code(jax.eval_shape)
+
+# Those that show in no trace, or in traces that look like another transform's. The numpy ones map
+# or not by the rank of what they are given.
+UNSEEN: dict[types.CodeType, Transform] = {
+    **_AGAIN,
+    _code(_pjit.jit_trace): TRACED,
+    jax.numpy.vectorize(lambda: None).__code__: Transform("jnp.vectorize", "vmap", once=False),
+    _code(jax.numpy.apply_along_axis): Transform("jnp.apply_along_axis", "vmap", once=False),
+    _code(jax.lax.custom_root): Transform("jax.lax.custom_root", None, once=False),
+    _code(jax.lax.custom_linear_solve): Transform("jax.lax.custom_linear_solve", None, once=False),
+    PLATFORM_DEPENDENT: Transform("jax.lax.platform_dependent", None, once=False),
+    jax.named_call(lambda: None, name="_").__code__: Transform("jax.named_call", None, once=True),
+}
+BRANCHING = frozenset({_code(jax.lax.cond), _code(jax.lax.switch), PLATFORM_DEPENDENT})
+
+
+@functools.cache
+def callee(code: types.CodeType, at: int) -> str | None:
+    """Which of its two functions a ``while_loop`` calls at an instruction; else None."""
+    found = None
+    for instruction in dis.get_instructions(code) if code is WHILE_LOOP else ():
+        if instruction.offset < at and instruction.argval in ("cond_fun", "body_fun"):
+            found = instruction.argval
+    return found
+
+
+_MARK = "__jscope_mark__"
+
+
+def locals_of(frame: types.FrameType) -> dict[str, Any]:
+    """The local variables of a frame of JAX's."""
+    return _locals(frame)[0]
+
+
+def mark_of(frame: types.FrameType, make: Callable[[], Any]) -> Any:
+    """What stands for one call of a function of JAX's: it lives among the locals of its frame."""
+    found, values = _locals(frame)
+    if _MARK not in found:
+        found[_MARK] = values[_MARK] = make()
+    return found[_MARK]
+
+
+def _locals(frame: types.FrameType) -> tuple[dict[str, Any], Any]:
+    values = frame.f_locals
+    found = dict(values)
+    if type(values) is dict:  # before Python 3.13 a copy, which would keep values alive
+        values.clear()
+        if _MARK in found:
+            values[_MARK] = found[_MARK]
+    return found, values
 
 
 def used_inputs(closed: Any, output: int | None = None) -> tuple[bool, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from jscope import _path
+from jscope._calls import Place
 from jscope._jaxapi import Transform
 
 Fold = Callable[[], Any]
@@ -38,6 +39,7 @@ class Level:
       bars_draw: The raw transform around this level that would repeat its keys, if any.
       bars_assign: What around this level keeps assigned values from getting out, if anything.
       trace: The trace that it runs in.
+      place: The calls around it.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Level:
         "folds",
         "key",
         "parent",
+        "place",
         "planning",
         "sizes",
         "splits",
@@ -73,6 +76,7 @@ class Level:
         planning: bool = False,
         bars_draw: Transform | None = None,
         bars_assign: Transform | None = None,
+        place: Place = (),
     ) -> None:
         self.parent = parent
         self.key = key
@@ -90,6 +94,7 @@ class Level:
         self.used: dict[str, None] = {}
         self.bars_draw = bars_draw
         self.bars_assign = bars_assign
+        self.place = place
         self.trace: Any = None
 
     @property
@@ -123,7 +128,7 @@ class Level:
             key = jax.random.fold_in(key, fold())
         return key
 
-    def enter_branches(self, branches: tuple[tuple[int, int], ...]) -> None:
+    def enter_branches(self, branches: tuple[tuple[Any, Any], ...]) -> None:
         """To be called before draws, with the raw ``cond`` and ``switch`` calls around them.
 
         Only one branch runs. So each starts from the counts at the ``cond``, as in the program
@@ -131,8 +136,8 @@ class Level:
         """
         depth = 0
         while depth < min(len(branches), len(self._forks)):
-            fork, (number, branch) = self._forks[depth], branches[depth]
-            if fork.number != number:
+            fork, (call, branch) = self._forks[depth], branches[depth]
+            if fork.call != call:
                 break
             depth += 1
             if fork.branch != branch:
@@ -141,8 +146,8 @@ class Level:
                 fork.branch = branch
                 self.counts = dict(fork.start)
         self._leave(depth)
-        for number, branch in branches[depth:]:
-            self._forks.append(_Fork(number, branch, dict(self.counts)))
+        for call, branch in branches[depth:]:
+            self._forks.append(_Fork(call, branch, dict(self.counts)))
 
     def _leave(self, depth: int) -> None:
         while len(self._forks) > depth:
@@ -152,10 +157,10 @@ class Level:
 class _Fork:
     """A raw ``cond`` or ``switch`` whose branches are being traced."""
 
-    __slots__ = ("branch", "most", "number", "start")
+    __slots__ = ("branch", "call", "most", "start")
 
-    def __init__(self, number: int, branch: int, start: dict[str, int]) -> None:
-        self.number = number
+    def __init__(self, call: Any, branch: Any, start: dict[str, int]) -> None:
+        self.call = call
         self.branch = branch
         self.start = start
         self.most: dict[str, int] = {}

@@ -28,7 +28,9 @@ class Lift:
     def __init__(self, running: Pass) -> None:
         self.running = running
         self.parent = running.level
-        crossing = running.stacks.crossing()
+        crossing = running.calls.crossing(self.parent)
+        self._place = running.calls.observe(self.parent)[1]
+        self._calls: dict[Any, object] = {}
         self._bars_draw = bars_draw(self.parent, crossing)
         self._bars_assign = bars_assign(self.parent, crossing)
         self.parent.enter_branches(crossing.branches)
@@ -54,6 +56,7 @@ class Lift:
         splits: bool = False,
         collects: bool = False,
         bars_assign: str | None = None,
+        which: int = 0,
     ) -> tuple[Any, Level]:
         """Runs ``fn`` on a level of its own, and returns what it returned, and the level.
 
@@ -70,6 +73,7 @@ class Lift:
           splits: Whether only variables made in ``fn`` can be assigned.
           collects: Whether what is added to collections is returned from the transform.
           bars_assign: The place, if nothing can be assigned in it.
+          which: Number of the function, where the transform has several: runs of one are one call.
         """
         if self.counts is None:
             self.counts = dict(self.parent.counts)
@@ -88,6 +92,7 @@ class Lift:
             collects=collects and self.parent.collects,
             bars_draw=self._bars_draw,
             bars_assign=bar,
+            place=(*self._place, (self._calls.setdefault(which, object()), object())),
         )
         out = _pass.enter(self.running, level, fn, args, kwargs or {})
         level.enter_branches(())

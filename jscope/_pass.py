@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi
+from jscope._calls import Calls, Place, RawSites, is_rerun, sites
 from jscope._fingerprint import freeze
-from jscope._frames import Calls, CallStacks, RawSites, is_rerun, sites
 from jscope._guard import TraceGuard
 from jscope._level import Level
 from jscope._params import Params, walk
@@ -61,7 +61,7 @@ class ScopeNode:
         self.free: dict[str, int] = {}  # default name -> a number below which all are taken
         self.open = 0  # how often this scope is open right now
         self.always = False  # opened where JAX calls nothing, so every request sees it
-        self.opened_by: list[Calls] = []
+        self.opened_by: list[Place] = []
 
     def child(self, name: str) -> ScopeNode:
         node = self
@@ -72,24 +72,24 @@ class ScopeNode:
             node = found
         return node
 
-    def count_opening(self, calls: Calls) -> None:
-        if not calls:
+    def count_opening(self, place: Place) -> None:
+        if not place:
             self.always = True
-        elif calls not in self.opened_by:
-            self.opened_by.append(calls)
+        elif place not in self.opened_by:
+            self.opened_by.append(place)
 
-    def _is_taken(self, calls: Calls) -> bool:
+    def _is_taken(self, place: Place) -> bool:
         # What another run of the same call opened does not count: JAX repeated it.
-        return self.always or any(not is_rerun(earlier, calls) for earlier in self.opened_by)
+        return self.always or any(not is_rerun(earlier, place) for earlier in self.opened_by)
 
-    def unique(self, name: str, calls: Calls) -> str:
+    def unique(self, name: str, place: Place) -> str:
         """``name``, ``name_1``, ... : the first that is not taken."""
-        if not self.child(name)._is_taken(calls):
+        if not self.child(name)._is_taken(place):
             return name
         number = self.free.get(name, 1)
-        while self.child(f"{name}_{number}")._is_taken(calls):
+        while self.child(f"{name}_{number}")._is_taken(place):
             number += 1
-        if not calls:
+        if not place:
             self.free[name] = number
         return f"{name}_{number}"
 
@@ -106,7 +106,7 @@ class Record:
     ``sizes`` are the leading axes of ``aval`` that the levels around the request added.
     """
 
-    __slots__ = ("aval", "calls", "facts", "name", "raw_sites", "sizes", "value")
+    __slots__ = ("aval", "facts", "name", "place", "raw_sites", "sizes", "value")
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Record:
         sizes: Shape,
         value: Any,
         raw_sites: RawSites,
-        calls: Calls,
+        place: Place,
         facts: Facts,
     ) -> None:
         self.name = name
@@ -123,7 +123,7 @@ class Record:
         self.sizes = sizes
         self.value = value
         self.raw_sites = raw_sites
-        self.calls = calls
+        self.place = place
         self.facts = facts
 
     @property
@@ -359,12 +359,14 @@ class Pass:
     """One run of the user's function."""
 
     __slots__ = (
+        "calls",
         "changed",
         "entries",
         "frozen",
         "guard",
         "level",
         "lifted",
+        "numbered",
         "prefix",
         "records",
         "renamed",
@@ -372,7 +374,6 @@ class Pass:
         "scope",
         "scope_names",
         "settings",
-        "stacks",
         "templates",
         "trace",
         "values",
@@ -387,10 +388,11 @@ class Pass:
         self.scope_names: dict[str, Any] = {"": None}  # scope -> a variable below it
         self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
         self.templates: dict[Any, Any] = {}
+        self.numbered: set[str] = set()  # scopes whose name was counted
         self.root = ScopeNode()
         self.root.open = 1
         self.guard = TraceGuard()
-        self.stacks = CallStacks(run.__code__, enter.__code__)
+        self.calls = Calls(run.__code__, enter.__code__)
         self.scope = root
         self.prefix = ""
         self.settings: Settings = root._settings
@@ -467,7 +469,7 @@ class Pass:
 
     def here(self) -> tuple[Site, ...]:
         """Where the user's function called jscope."""
-        return sites(self.stacks.observe()[0])
+        return sites(self.calls.observe(self.level)[0])
 
     def specs(self) -> tuple[VariableSpec, ...]:
         """What the pass made, in order."""
@@ -499,6 +501,11 @@ def current(call: str) -> Pass:
     if _jaxapi.current_ref() is not guard.last:
         guard.touch()
     return running
+
+
+def find() -> Pass | None:
+    """As ``current``, but None where nothing runs."""
+    return None if _local.current is None else current("")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi, _pass
-from jscope._frames import here
+from jscope._calls import here
 from jscope._params import describe
 from jscope._pass import Pass, ScopeNode, Settings
 from jscope._path import check_name, join
@@ -104,7 +104,7 @@ class VariableScope:
 
     @property
     def _settings(self) -> Settings:
-        running = _pass.peek()
+        running = _pass.find()
         return self._base if running is None else running.changed.get(self, self._base)
 
     @property
@@ -465,7 +465,7 @@ def _open(
     options: dict[str, Any],
     named: bool,
 ) -> _Entry:
-    calls = running.stacks.observe()[1]
+    place = running.calls.observe(running.level)[1]
     outer = running.settings
     if isinstance(name_or_scope, VariableScope):
         full, outer = name_or_scope._name, name_or_scope._settings
@@ -475,7 +475,11 @@ def _open(
         if name is None:
             assert default_name is not None
             node = running.root.child(running.prefix) if running.prefix else running.root
-            name = node.unique(default_name, calls)
+            later = running.calls.later(running.level) if place else None
+            if later is not None:
+                raise TransformError.numbered(default_name, later, running.here())
+            name = node.unique(default_name, place)
+            running.numbered.add(join(running.prefix, name))
         elif not name and running.prefix:
             raise InvalidNameError.nested_root()
         full = join(running.prefix, name) if name else ""
@@ -485,7 +489,7 @@ def _open(
         getter = _compose(options["custom_getter"], outer.custom_getter)
         settings = settings._replace(custom_getter=getter)
     node = running.root.child(full) if full else running.root
-    node.count_opening(calls)
+    node.count_opening(place)
     scope = VariableScope._make(full, settings)
     entry = _Entry(running, scope, node, label if named and label else None)
     entry.push(running)

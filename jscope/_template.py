@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from jscope import _frames, _pass
+from jscope import _calls, _pass
 from jscope._path import check_name
 from jscope._scope import VariableScope, check_getter, variable_scope
 from jscope._variable import CustomGetter
@@ -42,8 +42,7 @@ class Template(Generic[R]):
         self._function = function
         self._unique_name = unique_name
         self._getter = getter
-        running = _pass.peek()
-        self._sites = _frames.sites(running.stacks.observe()[0]) if running else _frames.here()
+        self._sites = _calls.here()
         self._scope: VariableScope | None = None
         if create_scope_now:
             with self._open_new() as scope:
@@ -60,7 +59,7 @@ class Template(Generic[R]):
     @property
     def variable_scope(self) -> VariableScope | None:
         """The scope of its variables; None before the first call of the running pass."""
-        running = _pass.peek()
+        running = _pass.find()
         progress = running.templates.get(self) if running else None
         return progress.scope if progress else self._scope
 

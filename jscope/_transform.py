@@ -16,7 +16,7 @@ from jscope._rng import Rng, as_key
 from jscope._sampling import Sampler
 from jscope._scope import VariableScope
 from jscope._spec import Shape, Specs, VariableSpec
-from jscope.errors import ArgumentError, InitializerError
+from jscope.errors import ArgumentError, InitializerError, TransformError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,14 +142,18 @@ def transform(
     _check_function("transform", fn)
 
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> Params:
-        return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
+        with jax.disable_jit(False):  # all branches and loop bodies count
+            return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
 
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        out: R = _pass.run(Pass(Given(params), _root(), as_key(rng)), fn, args, kwargs)
+        running = Pass(Given(params), _root(), as_key(rng))
+        out: R = _pass.run(running, fn, args, kwargs)
+        _check_complete(running, (params,), rng, fn, args, kwargs)
         return out
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
+        with jax.disable_jit(False):
+            return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
 
     _name_after(fn, init, apply, specs)
     return Transformed(init, apply, specs, (transform, (fn,)))
@@ -195,7 +199,8 @@ def transform_with_state(
     _check_function("transform_with_state", fn)
 
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Params, Params]:
-        return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
+        with jax.disable_jit(False):
+            return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
 
     def apply(
         params: Mapping[str, Any],
@@ -207,13 +212,45 @@ def transform_with_state(
     ) -> tuple[R, Params]:
         running = Pass(Given(params, state, has_state=True), _root(), as_key(rng))
         out: R = _pass.run(running, fn, args, kwargs)
+        _check_complete(running, (params, state), rng, fn, args, kwargs)
         return out, _new_state(state, running.level.values)
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
+        with jax.disable_jit(False):
+            return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
 
     _name_after(fn, init, apply, specs)
     return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
+
+
+def _check_complete(
+    running: Pass, given: tuple[Any, ...], rng: Rng, fn: Callable[..., Any], args: Any, kwargs: Any
+) -> None:
+    """Raises TransformError if JAX left out code that numbers scopes or draws keys.
+
+    Under ``jax.disable_jit``, and in an eager ``platform_dependent``, JAX runs one branch alone.
+    Names and keys after it would be others than in the compiled function: compare with that.
+    """
+    if not (_jaxapi.is_jit_disabled() or running.calls.skips):
+        return
+    if not (running.numbered or running.level.counts):
+        return
+    arrays, merge = _split((given, rng, args), kwargs)
+    found: list[tuple[set[str], dict[str, int]]] = []
+
+    def trace(arrays: Any) -> None:
+        (given, rng, args), kwargs = merge(arrays)
+        values = Given(*given, has_state=running.values.has_state)
+        whole = Pass(values, _root(), as_key(rng))
+        _pass.run(whole, fn, args, kwargs)
+        found.append((whole.numbered, whole.level.counts))
+
+    with jax.disable_jit(False):
+        jax.eval_shape(trace, arrays)
+    numbered, counts = found[-1]
+    missing = numbered - running.numbered
+    if missing or counts != running.level.counts:
+        raise TransformError.skipped(sorted(missing))
 
 
 def _check_function(transformer: str, fn: object) -> None:

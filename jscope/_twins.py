@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jscope import _pass
+from jscope import _jaxapi, _pass
 from jscope._lift import Lift, assigned_values, pair
 from jscope._stack import split
 from jscope.errors import ArgumentError
@@ -528,10 +528,10 @@ def cond(
     lift = Lift(_pass.current("cond"))
 
     def run(names: Sequence[str]) -> tuple[Any, Any]:
-        true, false = (_branch(lift, f, names) for f in (true_fun, false_fun))
+        true, false = _branches(lift, (true_fun, false_fun), names)
         return jax.lax.cond(pred, true, false, *operands, **options)  # type: ignore[no-any-return]
 
-    return lift.resolve(run)
+    return _resolve_branches(lift, run, (true_fun, false_fun), operands)
 
 
 def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options: Any) -> Any:
@@ -562,15 +562,26 @@ def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options:
     lift = Lift(_pass.current("switch"))
 
     def run(names: Sequence[str]) -> tuple[Any, Any]:
-        lifted = [_branch(lift, branch, names) for branch in branches]
+        lifted = _branches(lift, branches, names)
         return jax.lax.switch(index, lifted, *operands, **options)  # type: ignore[no-any-return]
 
-    return lift.resolve(run)
+    return _resolve_branches(lift, run, branches, operands)
 
 
-def _branch(lift: Lift, branch: _Function, names: Sequence[str]) -> _Function:
-    def lifted(*operands: Any) -> tuple[Any, dict[str, Any]]:
-        out, level = lift.call(branch, operands, values=lift.read(names))
+def _branches(lift: Lift, branches: Sequence[_Function], names: Sequence[str]) -> list[_Function]:
+    def lifted(which: int, *operands: Any) -> tuple[Any, dict[str, Any]]:
+        values = lift.read(names)
+        out, level = lift.call(branches[which], operands, values=values, which=which)
         return out, {name: level.values[name] for name in names}
 
-    return lifted
+    # Branches that are equal are one to JAX, so they are to us.
+    return [functools.partial(lifted, list(branches).index(branch)) for branch in branches]
+
+
+def _resolve_branches(
+    lift: Lift, run: _Function, branches: Sequence[_Function], operands: Sequence[Any]
+) -> Any:
+    if _jaxapi.is_jit_disabled():
+        # JAX runs one branch alone; the others count in names and draws all the same.
+        lift.plan(lambda: [branch(*operands) for branch in _branches(lift, branches, ())] and None)
+    return lift.resolve(run)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass
-from jscope._frames import is_rerun, sites
+from jscope._calls import is_rerun, sites
 from jscope._pass import Pass, Record, Settings
 from jscope._path import check_name, is_name
 from jscope._reuse import Action, Reuse, check_reuse, decide
@@ -258,7 +258,7 @@ def request(
     """One request of a full name, with the scope's defaults for what is None."""
     settings = running.settings
     record = running.records.get(full)
-    raw_sites, calls = running.stacks.observe()
+    raw_sites, place = running.calls.observe(running.level)
     prefix = full.rpartition("/")[0]
     if record is None and (prefix not in running.scope_names or full in running.scope_names):
         _check_clash(running, full)
@@ -275,13 +275,14 @@ def request(
 
     action = decide(reuse, seen=record is not None)
     if record is not None:
-        if action is Action.REFUSE_EXISTING and not is_rerun(record.calls, calls):
+        if action is Action.REFUSE_EXISTING and not is_rerun(record.place, place):
             raise VariableExistsError.make(
                 full,
                 shape=record.aval.shape,
                 dtype=record.aval.dtype,
                 first=record.sites,
                 again=sites(raw_sites),
+                by_jax=place != record.place,
             )
         if trainable is not True and not _trainable(running, full, trainable):
             _check_state(running, record)
@@ -351,7 +352,7 @@ def request(
         layers,
         value if running.values.keeps and trainable and not layers else None,
         raw_sites,
-        calls,
+        place,
         (trainable, collections or (), initializer, regularizer, constraint, partitioner),
     )
     while prefix not in running.scope_names:

@@ -219,10 +219,15 @@ class VariableExistsError(JscopeError, ValueError):
         dtype: Any,
         first: tuple[Site, ...],
         again: tuple[Site, ...],
+        by_jax: bool = False,
     ) -> Self:
         again_text = f"at {where(again)}"
         if first == again:
             again_text += " (the same place, reached again)"
+        library = (
+            "\n          where a library calls one function several times, as solvers do: wrap it "
+            "by jscope.functionalize or jscope.make_template, or share by reuse=jscope.AUTO_REUSE."
+        )
         return cls._report(
             f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
             "reuse=jscope.AUTO_REUSE in VarScope?",
@@ -230,7 +235,8 @@ class VariableExistsError(JscopeError, ValueError):
                 "first": f"{_aval(shape, dtype)} at {where(first)}",
                 "again": again_text,
                 "fix": "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make "
-                "another variable, use another name or another variable_scope.",
+                "another variable, use another name or another variable_scope."
+                + (library if by_jax else ""),
             },
             name=name,
             first=first,
@@ -922,6 +928,11 @@ def _instead(transform: str, twin: str | None, *, why: str) -> str:
             "use jscope.vmap(variables='split'), where each instance has variables of its own, or "
             "return the values and assign one outside."
         )
+    if twin == "grad":  # JAX's traces do not tell these apart
+        return (
+            f"use jscope.grad or jscope.value_and_grad, each {why}; around jax.vjp and "
+            "jax.linearize wrap the function by jscope.functionalize."
+        )
     if twin is not None:
         return f"use jscope.{twin}, which takes the same arguments and {why}."
     return (
@@ -979,6 +990,34 @@ class TransformError(JscopeError, ValueError):
             name=name,
             transform=transform,
             sites=sites,
+        )
+
+    @classmethod
+    def numbered(cls, name: str, transform: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"A scope cannot be numbered from {name!r} inside {transform}: a function that "
+            "JAX ran before, called here again, would get variables of its own.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "name the scope and share by reuse=jscope.AUTO_REUSE, or wrap the function "
+                "by jscope.make_template or jscope.functionalize.",
+            },
+            name=name,
+            transform=transform,
+            sites=sites,
+        )
+
+    @classmethod
+    def skipped(cls, names: Sequence[str]) -> Self:
+        what = f"scopes were numbered without {', '.join(names)}" if names else "keys were skipped"
+        return cls._report(
+            "Names or keys would be other than in the compiled function: JAX ran one branch of a "
+            f"cond or switch alone, or a loop not once, so that {what}.",
+            {
+                "fix": "give scopes names of their own, use jscope.cond and jscope.switch, or run "
+                "it compiled: under jax.jit, without jax.disable_jit.",
+            },
+            names=tuple(names),
         )
 
     @classmethod

@@ -1,0 +1,285 @@
+"""Who asks: the user's frames behind a request, the calls of JAX around it, and which runs of them.
+
+JAX runs some functions several times for one call of the user's: loop bodies whose carry changes
+its type, ``associative_scan``, ``map`` with a remainder. Such a repeat must not be mistaken for the
+user asking twice. JAX knows: every trace of a function has a description of what was called, one
+object for each call, however often JAX traces the function for it. So a *call* is that object, and
+a *run* of it is a trace. Two requests are one in two runs if they share a call and not its run.
+
+Only where JAX calls a function again within one trace do traces not tell. The few functions of JAX
+that do so are found on the stack, by their code, and marked by an entry among their own locals. The
+frames of users are never marked: debuggers would show it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import sysconfig
+import types
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from jscope import _jaxapi
+from jscope._jaxapi import Transform
+from jscope.errors import Site
+
+if TYPE_CHECKING:
+    from jscope._level import Level
+
+MAX_SITES = 5
+
+_USER, _JAX, _HIDDEN = range(1, 4)
+_OWN_FOLDER = os.path.dirname(__file__) + os.sep
+_STDLIB_FOLDER = sysconfig.get_path("stdlib") + os.sep
+
+_kinds: dict[str, int] = {}
+"""File name of a code object -> whose code it is."""
+
+
+def _classify(file: str) -> int:
+    if file.startswith(_jaxapi.JAX_FOLDER):
+        kind = _JAX
+    elif file.startswith(_OWN_FOLDER) or (
+        file.startswith(_STDLIB_FOLDER) and "site-packages" not in file
+    ):
+        kind = _HIDDEN
+    else:
+        kind = _USER
+    _kinds[file] = kind
+    return kind
+
+
+def _is_users(frame: types.FrameType) -> bool:
+    """Whether to show a frame as one of the user's; code in JAX's folder need not be JAX's."""
+    file = frame.f_code.co_filename
+    kind = _kinds.get(file) or _classify(file)
+    return kind == _USER or (kind == _JAX and not _jaxapi.is_own(frame))
+
+
+RawSites: TypeAlias = tuple[Any, ...]
+"""Code and instruction of each user frame of a request in turn; lines are looked up when shown."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _line(code: types.CodeType, instruction: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def sites(raw: RawSites) -> tuple[Site, ...]:
+    """The places of a request, innermost first."""
+    pairs = zip(raw[::2], raw[1::2], strict=True)
+    return tuple(Site(c.co_filename, _line(c, at), c.co_name) for c, at in list(pairs)[:MAX_SITES])
+
+
+def here() -> tuple[Site, ...]:
+    """The user frames around a jscope call, innermost first, inside a pass or outside."""
+    found: list[Any] = []
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and len(found) < 2 * MAX_SITES:
+        if _is_users(frame):
+            found += (frame.f_code, frame.f_lasti)
+        frame = frame.f_back
+    return sites(tuple(found))
+
+
+Place: TypeAlias = tuple[tuple[Any, Any], ...]
+"""The calls around a request, each with its run; empty where JAX called nothing in between."""
+
+
+def is_rerun(earlier: Place, now: Place) -> bool:
+    """Whether ``earlier`` and ``now`` lie in two runs of one call.
+
+    What lies around a shared call is shared too, so their order does not matter.
+    """
+    runs = dict(earlier)
+    return any(call in runs and runs[call] != run for call, run in now)
+
+
+class Crossing(NamedTuple):
+    """What lies between a jscope call and the function whose state and keys it would use."""
+
+    transforms: tuple[Transform, ...]
+    """The raw transforms; those that JAX's traces tell of first, outermost first."""
+    branches: tuple[tuple[Any, Any], ...]
+    """For each raw ``cond`` and ``switch``, outermost first: that call, and the branch."""
+
+
+class Calls:
+    """Recognises calls and their runs during one pass, which starts in the code ``entry``.
+
+    Parts of the pass that have state and keys of their own start in the code ``inner_entry``.
+    """
+
+    __slots__ = ("_entries", "_entry", "_infos", "_runs", "skips")
+
+    def __init__(self, entry: types.CodeType, inner_entry: types.CodeType) -> None:
+        self._entry = entry
+        self._entries = (entry, inner_entry)
+        self.skips = False  # whether JAX chose a branch by itself, and may have left others out
+        self._infos: dict[int, Any] = {}  # held, so that their addresses stay theirs
+        self._runs: dict[Any, tuple[Any, Any]] = {}  # trace -> its call and itself
+
+    def observe(self, level: Level) -> tuple[RawSites, Place]:
+        """Where the jscope function was called, and the calls of JAX's around it."""
+        # Runs at every request, hence the care: a frame costs about 0.1 us.
+        found: list[Any] = []
+        kinds = _kinds
+        entry = self._entry
+        by_jax = False
+        start = frame = sys._getframe(2)
+        code = frame.f_code
+        while code is not entry:
+            kind = kinds.get(code.co_filename) or _classify(code.co_filename)
+            if kind == _USER:
+                found += (code, frame.f_lasti)
+            elif kind == _JAX:
+                if _jaxapi.is_own(frame):
+                    by_jax = True
+                else:
+                    found += (code, frame.f_lasti)
+            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+            code = frame.f_code
+        if by_jax or _jaxapi.current_ref() is not level.trace:
+            return tuple(found), level.place + self._inside(start, level)
+        return tuple(found), level.place
+
+    def _inside(self, start: types.FrameType, level: Level) -> Place:
+        """The calls between a request and the function of its level."""
+        found = [self._run(trace, start) for trace in self._traces(start, level)]
+        steps: list[int] = []  # where JAX's helpers inside a call stand: another place, another run
+        frame = start
+        while frame.f_code not in self._entries:
+            code = frame.f_code
+            if code in _jaxapi.AGAIN:
+                mark: _Mark = _jaxapi.mark_of(frame, _Mark)
+                turn = mark.turn(frame)
+                if turn is not None:
+                    call = mark, _jaxapi.callee(code, frame.f_lasti)
+                    found.append((call, (frame.f_lasti, turn, *steps)))
+                steps = []
+            elif code.co_filename in _jaxapi.AGAIN_FILES:
+                steps.append(frame.f_lasti)
+            else:
+                steps = []
+                self.skips |= code is _jaxapi.PLATFORM_DEPENDENT
+            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+        return tuple([run for run in found if run is not None])
+
+    def _traces(self, start: types.FrameType, level: Level) -> list[Any]:
+        """The traces inside that of the level, outermost first."""
+        found: list[Any] = []
+        trace = _jaxapi.current_trace()
+        while trace is not None and _jaxapi.trace_ref(trace) is not level.trace:
+            found.append(trace)
+            trace = _jaxapi.parent(trace)
+            at_level = trace is not None and _jaxapi.trace_ref(trace) is level.trace
+            if not (at_level or _jaxapi.is_trace(trace)):
+                trace = self._around(start, found)
+        found.reverse()
+        return found
+
+    def _around(self, frame: types.FrameType, known: list[Any]) -> Any:
+        """The trace around the last one of ``known``, which does not say it: JAX's frames do."""
+        while frame.f_code not in self._entries:
+            if frame.f_code.co_filename.startswith(_jaxapi.JAX_FOLDER):
+                for value in _jaxapi.locals_of(frame).values():
+                    if _jaxapi.is_trace(value) and all(value is not trace for trace in known):
+                        return value
+            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+        return None
+
+    def _run(self, trace: Any, start: types.FrameType) -> tuple[Any, Any] | None:
+        """The call that a trace is a run of; None where each trace is a call of its own."""
+        info = _jaxapi.call_info(trace)
+        if info is None:
+            return None
+        ref = _jaxapi.trace_ref(trace)
+        found = self._runs.get(ref)
+        if found is None:
+            self._infos[id(info)] = info
+            call: Any = id(info)
+            if _jaxapi.is_branch(info):
+                call = _branch(info, start) or call
+            found = self._runs[ref] = (call, ref)
+        return found
+
+    def later(self, level: Level) -> str | None:
+        """What around the caller may call a function that JAX traced before it, if anything.
+
+        A solver of JAX's or a derivative rule: which calls it makes, no trace tells.
+        """
+        for trace in self._traces(sys._getframe(1), level):
+            info = _jaxapi.call_info(trace)
+            if _jaxapi.is_later(info):
+                return str(info.traced_for)
+        return None
+
+    def crossing(self, level: Level) -> Crossing:
+        """What lies between the caller and the innermost function with state of its own."""
+        start = frame = sys._getframe(1)
+        unseen: list[Transform] = []  # transforms that traces do not tell
+        while frame.f_code not in self._entries:
+            transform = _jaxapi.UNSEEN.get(frame.f_code)
+            if transform is not None:
+                unseen.append(transform)
+            elif frame.f_code is _jaxapi.EVAL_SHAPE and unseen and unseen[-1] is _jaxapi.TRACED:
+                unseen.pop()  # what it uses to trace: here nothing runs later
+            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+        traces = self._traces(start, level)
+        branches = []
+        for trace in traces:
+            run = self._run(trace, start)
+            if run is not None and _jaxapi.is_branch(_jaxapi.call_info(trace)):
+                branches.append(run[0] if isinstance(run[0], tuple) else (run[0], None))
+        seen = [_jaxapi.transform_of(trace) for trace in traces]
+        return Crossing((*seen, *reversed(unseen)), tuple(branches))
+
+
+class _Mark:
+    """Stands for one call of a function of JAX."""
+
+    __slots__ = ("_number", "_value")
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._value: Any = None
+
+    def turn(self, frame: types.FrameType) -> int | None:
+        """Which turn of its own loop the function is in; None where it has compiled the loop."""
+        if frame.f_code is _jaxapi.SCAN:
+            turn: int | None = _jaxapi.locals_of(frame).get("i")
+            return turn
+        if frame.f_code is _jaxapi.WHILE_LOOP:
+            value = _jaxapi.locals_of(frame).get("val")
+            if value is not self._value:
+                self._value = value
+                self._number += 1
+            return self._number or None
+        return 0
+
+
+def _branch(info: Any, start: types.FrameType) -> tuple[Any, Any] | None:
+    """The ``cond`` or ``switch`` of a branch, and its function: equal functions are one to JAX."""
+    fun: Any = None
+    frame: types.FrameType | None = start
+    while frame is not None:
+        code = frame.f_code
+        if fun is None:
+            if _jaxapi.is_tracing(code):
+                values = _jaxapi.locals_of(frame)
+                if values.get("debug_info") is info:
+                    fun = values.get("fun")
+        elif code in _jaxapi.BRANCHING:
+            mark = _jaxapi.mark_of(frame, _Mark)
+            try:
+                hash(function := weakref.ref(fun))
+            except TypeError:
+                return mark, id(info)
+            return mark, function
+        frame = frame.f_back
+    return None
