@@ -19,14 +19,11 @@ import sys
 import sysconfig
 import types
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from jscope import _jaxapi
 from jscope._jaxapi import Transform
 from jscope.errors import Site
-
-if TYPE_CHECKING:
-    from jscope._level import Level
 
 MAX_SITES = 5
 
@@ -91,6 +88,15 @@ Place: TypeAlias = tuple[tuple[Any, Any], ...]
 """The calls around a request, each with its run; empty where JAX called nothing in between."""
 
 
+class Part(Protocol):
+    """A part of a pass that has state and keys of its own."""
+
+    place: Place
+    """The calls around it."""
+    trace: Any
+    """The trace that it runs in."""
+
+
 def is_rerun(earlier: Place, now: Place) -> bool:
     """Whether ``earlier`` and ``now`` lie in two runs of one call.
 
@@ -124,7 +130,7 @@ class Calls:
         self._infos: dict[int, Any] = {}  # held, so that their addresses stay theirs
         self._runs: dict[Any, tuple[Any, Any]] = {}  # trace -> its call and itself
 
-    def observe(self, level: Level) -> tuple[RawSites, Place]:
+    def observe(self, level: Part) -> tuple[RawSites, Place]:
         """Where the jscope function was called, and the calls of JAX's around it."""
         # Runs at every request, hence the care: a frame costs about 0.1 us.
         found: list[Any] = []
@@ -148,7 +154,7 @@ class Calls:
             return tuple(found), level.place + self._inside(start, level)
         return tuple(found), level.place
 
-    def _inside(self, start: types.FrameType, level: Level) -> Place:
+    def _inside(self, start: types.FrameType, level: Part) -> Place:
         """The calls between a request and the function of its level."""
         found = [self._run(trace, start) for trace in self._traces(start, level)]
         steps: list[int] = []  # where JAX's helpers inside a call stand: another place, another run
@@ -170,7 +176,7 @@ class Calls:
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         return tuple([run for run in found if run is not None])
 
-    def _traces(self, start: types.FrameType, level: Level) -> list[Any]:
+    def _traces(self, start: types.FrameType, level: Part) -> list[Any]:
         """The traces inside that of the level, outermost first."""
         found: list[Any] = []
         trace = _jaxapi.current_trace()
@@ -208,7 +214,7 @@ class Calls:
             found = self._runs[ref] = (call, ref)
         return found
 
-    def later(self, level: Level) -> str | None:
+    def later(self, level: Part) -> str | None:
         """What around the caller may call a function that JAX traced before it, if anything.
 
         A solver of JAX's or a derivative rule: which calls it makes, no trace tells.
@@ -219,16 +225,18 @@ class Calls:
                 return str(info.traced_for)
         return None
 
-    def crossing(self, level: Level) -> Crossing:
+    def crossing(self, level: Part) -> Crossing:
         """What lies between the caller and the innermost function with state of its own."""
         start = frame = sys._getframe(1)
         unseen: list[Transform] = []  # transforms that traces do not tell
+        derivative = None  # the outermost: traces do not tell grad from vjp
         while frame.f_code not in self._entries:
             transform = _jaxapi.UNSEEN.get(frame.f_code)
             if transform is not None:
                 unseen.append(transform)
             elif frame.f_code is _jaxapi.EVAL_SHAPE and unseen and unseen[-1] is _jaxapi.TRACED:
                 unseen.pop()  # what it uses to trace: here nothing runs later
+            derivative = _jaxapi.derivative_of(frame.f_code) or derivative
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         traces = self._traces(start, level)
         branches = []
@@ -237,6 +245,8 @@ class Calls:
             if run is not None and _jaxapi.is_branch(_jaxapi.call_info(trace)):
                 branches.append(run[0] if isinstance(run[0], tuple) else (run[0], None))
         seen = [_jaxapi.transform_of(trace) for trace in traces]
+        if derivative is not None and seen and seen[0].name == "jax.linearize":
+            seen[0] = derivative
         return Crossing((*seen, *reversed(unseen)), tuple(branches))
 
 
@@ -265,21 +275,15 @@ class _Mark:
 
 def _branch(info: Any, start: types.FrameType) -> tuple[Any, Any] | None:
     """The ``cond`` or ``switch`` of a branch, and its function: equal functions are one to JAX."""
-    fun: Any = None
-    frame: types.FrameType | None = start
-    while frame is not None:
-        code = frame.f_code
-        if fun is None:
-            if _jaxapi.is_tracing(code):
-                values = _jaxapi.locals_of(frame)
-                if values.get("debug_info") is info:
-                    fun = values.get("fun")
-        elif code in _jaxapi.BRANCHING:
-            mark = _jaxapi.mark_of(frame, _Mark)
+    found: types.FrameType | None = _jaxapi.tracing_frame(info, start)
+    function = _jaxapi.locals_of(found).get("fun") if found is not None else None
+    while found is not None:
+        if found.f_code in _jaxapi.BRANCHING:
+            mark = _jaxapi.mark_of(found, _Mark)
             try:
-                hash(function := weakref.ref(fun))
+                hash(ref := weakref.ref(function))
             except TypeError:
                 return mark, id(info)
-            return mark, function
-        frame = frame.f_back
+            return mark, ref
+        found = found.f_back
     return None

@@ -9,11 +9,23 @@ value is the key of at most one cached trace that called jscope*.
 
 from __future__ import annotations
 
-import itertools
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from jscope import _jaxapi
+
+_BURIALS = 512
+"""After so many dead keys JAX's trace cache, which has no bound, is rid of them."""
+
+
+class _Key:
+    """One value of the context; equal to itself alone."""
+
+    __slots__ = ("dead",)
+
+    def __init__(self) -> None:
+        self.dead = False
 
 
 class _Pool:
@@ -26,12 +38,12 @@ class _Pool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._numbers = itertools.count(1)
+        self._dead = 0
         self._starts: list[Any] = [None]
         self._insides: list[Any] = []
 
     def fresh(self) -> Any:
-        return next(self._numbers)
+        return _Key()
 
     def take_start(self) -> Any:
         with self._lock:
@@ -54,6 +66,18 @@ class _Pool:
         with self._lock:
             self._insides.append(value)
 
+    def bury(self, keys: Iterable[_Key | None]) -> None:
+        """Notes keys of traces that called jscope: no pass will have them again."""
+        with self._lock:
+            for key in keys:
+                if key is not None:
+                    key.dead = True
+                    self._dead += 1
+            if self._dead < _BURIALS:
+                return
+            self._dead = 0
+        _jaxapi.forget_traces(lambda value: type(value) is _Key and value.dead)
+
 
 _pool = _Pool()
 
@@ -70,7 +94,17 @@ class TraceGuard:
     ``dirty`` says whether the pass called jscope inside an inner trace that JAX may cache.
     """
 
-    __slots__ = ("_inside", "_outer", "_seen", "_staged", "_start", "_value", "dirty", "last")
+    __slots__ = (
+        "_inside",
+        "_outer",
+        "_seen",
+        "_staged",
+        "_start",
+        "_value",
+        "_values",
+        "dirty",
+        "last",
+    )
 
     def __init__(self) -> None:
         self.dirty = False
@@ -84,6 +118,7 @@ class TraceGuard:
         self._seen = {self._staged}
         self._outer = _jaxapi.get_context()
         self._start = self._value = _pool.take_start()
+        self._values = {self._value}
         _jaxapi.set_context(self._value)
 
     def exit(self) -> None:
@@ -91,8 +126,10 @@ class TraceGuard:
         _jaxapi.set_context(self._outer)
         if not self.dirty:
             _pool.give_start(self._start)
-        elif self._inside is not None:
+            return
+        if self._inside is not None:
             _pool.give_inside(self._inside)
+        _pool.bury(value for value in self._values if value is not self._inside)
 
     def touch(self) -> None:
         """To be called first in every jscope call that comes from another trace than the last."""
@@ -115,4 +152,5 @@ class TraceGuard:
 
     def _set(self, value: Any) -> None:
         self._value = value
+        self._values.add(value)
         _jaxapi.set_context(value)

@@ -144,10 +144,35 @@ def is_own(frame: types.FrameType) -> bool:
     return isinstance(name, str) and name.partition(".")[0] == "jax"
 
 
-def is_tracing(code: types.CodeType) -> bool:
+def _is_tracing(code: types.CodeType) -> bool:
     """Whether a code is of a function of JAX that traces its argument ``fun``."""
     names = code.co_varnames[: code.co_argcount]
     return "fun" in names and "debug_info" in names and code.co_filename.startswith(JAX_FOLDER)
+
+
+def tracing_frame(info: Any, frame: types.FrameType | None) -> types.FrameType | None:
+    """The frame of JAX's that traces its local ``fun`` for a call."""
+    while frame is not None:
+        if _is_tracing(frame.f_code) and locals_of(frame).get("debug_info") is info:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def forget_traces(is_dead: Callable[[Any], bool]) -> None:
+    """Drops functions from JAX's trace cache that it traced under a context value that is dead.
+
+    That cache keeps every trace of a function for as long as the function lives. What it drops
+    with them, of living values, is traced again when next asked for.
+    """
+    cache: Any = _partial_eval.trace_to_jaxpr
+    if not hasattr(cache, "evict_weakref") or not hasattr(cache, "cache_keys"):
+        return
+    functions = {ref for ref, context, *_ in cache.cache_keys() if any(map(is_dead, context))}
+    for ref in functions:
+        function = ref()
+        if function is not None:
+            cache.evict_weakref(function)
 
 
 class Transform(NamedTuple):
@@ -160,12 +185,10 @@ class Transform(NamedTuple):
     """Whether one call of it runs its function once, for one value of each argument."""
 
 
-_DERIVES = Transform("jax.grad, value_and_grad, vjp or linearize", "grad", once=True)
-
 # The type of a trace -> transform; each trace is a call of its own.
 _BY_TYPE: dict[type, Transform] = {
     _ad.JVPTrace: Transform("jax.jvp", None, once=True),
-    _ad.LinearizeTrace: _DERIVES,
+    _ad.LinearizeTrace: Transform("jax.linearize", None, once=True),
     _batching.BatchTrace: Transform("jax.vmap", "vmap", once=False),
 }
 
@@ -201,6 +224,16 @@ def transform_of(trace: Any) -> Transform:
 def _code(function: Any) -> types.CodeType:
     code: types.CodeType = inspect.unwrap(function).__code__
     return code
+
+
+_API_FILE = _code(jax.grad).co_filename
+_TWINS = {"grad": "grad", "value_and_grad": "value_and_grad", "vjp": None, "jacrev": None}
+
+
+def derivative_of(code: types.CodeType) -> Transform | None:
+    """The transform that a frame of JAX's belongs to, of those whose traces look alike."""
+    name = code.co_qualname.partition(".")[0] if code.co_filename == _API_FILE else ""
+    return Transform(f"jax.{name}", _TWINS[name], once=True) if name in _TWINS else None
 
 
 SCAN = _code(jax.lax.scan)

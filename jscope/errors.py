@@ -928,11 +928,6 @@ def _instead(transform: str, twin: str | None, *, why: str) -> str:
             "use jscope.vmap(variables='split'), where each instance has variables of its own, or "
             "return the values and assign one outside."
         )
-    if twin == "grad":  # JAX's traces do not tell these apart
-        return (
-            f"use jscope.grad or jscope.value_and_grad, each {why}; around jax.vjp and "
-            "jax.linearize wrap the function by jscope.functionalize."
-        )
     if twin is not None:
         return f"use jscope.{twin}, which takes the same arguments and {why}."
     return (

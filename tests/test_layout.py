@@ -25,7 +25,7 @@ ORDER = [
     "_path",
     "_params",
     "_fingerprint",
-    "_frames",
+    "_calls",
     "_guard",
     "_spec",
     "_rng",
