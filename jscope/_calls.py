@@ -162,7 +162,7 @@ class Calls:
         while frame.f_code not in self._entries:
             code = frame.f_code
             if code in _jaxapi.AGAIN:
-                mark: _Mark = _jaxapi.mark_of(frame, _Mark)
+                mark: _Mark = _jaxapi.mark_of(frame, functools.partial(_Mark, code))
                 turn = mark.turn(frame)
                 if turn is not None:
                     call = mark, _jaxapi.callee(code, frame.f_lasti)
@@ -214,6 +214,22 @@ class Calls:
             found = self._runs[ref] = (call, ref)
         return found
 
+    def custom_rule(self, place: Place) -> str | None:
+        """The ``custom_jvp`` or ``custom_vjp`` around a request, if any."""
+        for call, _ in place:
+            if isinstance(call, tuple) and isinstance(call[0], _Mark):
+                name = _jaxapi.UNSEEN[call[0].code].name if call[0].code in _jaxapi.UNSEEN else ""
+                found = name if name in ("jax.custom_jvp", "jax.custom_vjp") else None
+            else:
+                found = _jaxapi.custom_rule(self._infos.get(call))
+            if found is not None:
+                return found
+        return None
+
+    def is_beyond(self, value: Any, level: Part) -> bool:
+        """Whether no operation here could take a value: JAX has left the trace it belongs to."""
+        return _jaxapi.is_beyond(value, self._traces(sys._getframe(1), level))
+
     def later(self, level: Part) -> str | None:
         """What around the caller may call a function that JAX traced before it, if anything.
 
@@ -253,9 +269,10 @@ class Calls:
 class _Mark:
     """Stands for one call of a function of JAX."""
 
-    __slots__ = ("_number", "_value")
+    __slots__ = ("_number", "_value", "code")
 
-    def __init__(self) -> None:
+    def __init__(self, code: types.CodeType) -> None:
+        self.code = code
         self._number = 0
         self._value: Any = None
 
@@ -279,7 +296,7 @@ def _branch(info: Any, start: types.FrameType) -> tuple[Any, Any] | None:
     function = _jaxapi.locals_of(found).get("fun") if found is not None else None
     while found is not None:
         if found.f_code in _jaxapi.BRANCHING:
-            mark = _jaxapi.mark_of(found, _Mark)
+            mark = _jaxapi.mark_of(found, functools.partial(_Mark, found.f_code))
             try:
                 hash(ref := weakref.ref(function))
             except TypeError:

@@ -89,6 +89,16 @@ def is_live(tracer: Any) -> bool:
     return is_around(tracer, trace) or _is_local_of_jax(tracer._trace)
 
 
+def is_beyond(tracer: Any, around: list[Any]) -> bool:
+    """Whether ``tracer`` belongs to a trace that lies inside one of those ``around`` us."""
+    trace = tracer._trace
+    while trace is not None:
+        if any(trace is other for other in around):
+            return trace is not tracer._trace
+        trace = parent(trace)
+    return False
+
+
 def _is_local_of_jax(thing: Any) -> bool:
     frame: types.FrameType | None = sys._getframe(1)
     found = False
@@ -128,6 +138,17 @@ def call_info(trace: Any) -> Any:
 def is_branch(info: Any) -> bool:
     """Whether a description is of a branch of ``cond``, ``switch`` or ``platform_dependent``."""
     return info is not None and info.traced_for in ("cond", "switch")
+
+
+def custom_rule(info: Any) -> str | None:
+    """The transform with a rule of derivatives that a description is of, if it is of one."""
+    purpose = "" if info is None else info.traced_for.partition(" ")[0]
+    return f"jax.{purpose}" if purpose in ("custom_jvp", "custom_vjp") else None
+
+
+def current_rule() -> str | None:
+    """The transform whose rule of derivatives JAX is running, if traces tell it."""
+    return custom_rule(call_info(staged(_trace_context.trace)))
 
 
 _AFTER = ("custom_root ", "custom_linear_solve ", "custom_jvp jvp", "custom_vjp fwd")

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi
-from jscope._calls import Calls, Place, RawSites, is_rerun, sites
+from jscope._calls import Calls, Place, RawSites, here, is_rerun, sites
 from jscope._fingerprint import freeze
 from jscope._guard import TraceGuard
 from jscope._level import Level
@@ -32,6 +32,7 @@ from jscope.errors import (
     Site,
     TransformError,
     VariableNotFoundError,
+    where,
 )
 
 
@@ -496,7 +497,8 @@ def current(call: str) -> Pass:
     """
     running = _local.current
     if running is None:
-        raise NoPassError.make(call)
+        rule = _jaxapi.current_rule()
+        raise NoPassError.make(call) if rule is None else NoPassError.in_rule(call, rule, here())
     guard = running.guard
     if _jaxapi.current_ref() is not guard.last:
         guard.touch()
@@ -537,6 +539,19 @@ def _warn_eager() -> None:
         )
 
 
+def _note_rules(running: Pass, error: Exception) -> None:
+    """Adds to JAX's error about a derivative which variables it cannot derive by."""
+    if type(error).__name__ not in ("CustomVJPException", "UnexpectedTracerError"):
+        return
+    for record in running.records.values():
+        rule = running.calls.custom_rule(record.place)
+        if rule is not None:
+            error.add_note(
+                f"Variable {record.name} is read inside raw {rule} at {where(record.sites)}: "
+                "to take gradients by it, read it outside and pass it as an argument."
+            )
+
+
 def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
@@ -552,6 +567,9 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
             raise NestingError.left_open(running.prefix)
         for watcher, facts in running.watched.items():
             watcher.at_end(facts)
+    except Exception as error:
+        _note_rules(running, error)
+        raise
     finally:
         while running.entries:
             running.entries[-1].close(running)

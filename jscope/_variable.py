@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass
-from jscope._calls import is_rerun, sites
+from jscope._calls import Place, is_rerun, sites
 from jscope._pass import Pass, Record, Settings
 from jscope._path import check_name, is_name
 from jscope._reuse import Action, Reuse, check_reuse, decide
@@ -289,6 +289,8 @@ def request(
         if record.sizes or running.level.sizes:
             _check_sizes(running, record)
         found = running.read(record)
+        if place and isinstance(found, _jaxapi.Tracer):
+            _check_usable(running, full, found, place)
         _check_found(running, full, found, wanted, asked, constant)
         return found
 
@@ -344,8 +346,8 @@ def request(
     aval = value.aval
     if aval.shape != wanted or (asked is not None and aval.dtype != asked):
         _check_found(running, full, value, wanted, asked, constant)
-    if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
-        raise TransformError.leaked_param(full, sites(raw_sites))
+    if isinstance(value, _jaxapi.Tracer):
+        _check_usable(running, full, value, place)
     running.records[full] = made = Record(
         full,
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
@@ -359,6 +361,15 @@ def request(
         running.scope_names[prefix] = made
         prefix = prefix.rpartition("/")[0]
     return value
+
+
+def _check_usable(running: Pass, full: str, value: Any, place: Place) -> None:
+    """Raises TransformError if no operation here could take the value."""
+    if not _jaxapi.is_live(value):
+        raise TransformError.leaked_param(full, running.here())
+    transform = running.calls.custom_rule(place) if place else None
+    if transform is not None and running.calls.is_beyond(value, running.level):
+        raise TransformError.custom_rule(full, transform, running.here())
 
 
 def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:

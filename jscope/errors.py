@@ -147,6 +147,19 @@ class NoPassError(JscopeError, RuntimeError):
     """A jscope call was made where no init, apply or specs runs. Fact: ``call``."""
 
     @classmethod
+    def in_rule(cls, call: str, rule: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"{call} was called outside a pass: by a rule of {rule}, which JAX runs when the pass "
+            "is over.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": f"read variables outside the {rule} and pass them as arguments, whose "
+                "gradients the rule gives.",
+            },
+            call=call,
+        )
+
+    @classmethod
     def make(cls, call: str) -> Self:
         return cls._report(
             f"{call} was called outside a pass: it works only inside a function that runs under "
@@ -981,6 +994,20 @@ class TransformError(JscopeError, ValueError):
             {
                 "asked": f"at {where(sites)}",
                 "fix": _instead(transform, twin, why="carries state"),
+            },
+            name=name,
+            transform=transform,
+            sites=sites,
+        )
+
+    @classmethod
+    def custom_rule(cls, name: str, transform: str, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} is read inside raw {transform} where a gradient by it is taken: JAX "
+            "does not derive by what such a function closes over.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "read it outside and pass it as an argument, whose gradient the rule gives.",
             },
             name=name,
             transform=transform,

@@ -336,7 +336,7 @@ def test_a_functionalized_function_is_pure() -> None:
         results = [pure(carry, x) for _ in range(3)]
         results.append(jax.jit(pure)(carry, x))
         js.put_carry(results[0][1])
-        return [jax.random.key_data(jax.random.key(0)) for _ in results] and results, layer(x)
+        return results, layer(x)
 
     net = js.transform_with_state(program)
     params, state = net.init(0, X)
@@ -345,10 +345,6 @@ def test_a_functionalized_function_is_pure() -> None:
     for other in results[1:]:
         chex.assert_trees_all_close(other, results[0], rtol=1e-6)
     assert after["calls"] == 1
-
-
-def unrolled(run: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x: run(x)
 
 
 UNDER_DISABLE_JIT: dict[str, Callable[[jax.Array], Any]] = {
@@ -570,3 +566,96 @@ def test_errors_of_skipped_branches_are_pinned() -> None:
         "  fix:    give scopes names of their own, use jscope.cond and jscope.switch, or run it "
         "compiled: under jax.jit, without jax.disable_jit."
     )
+
+
+@pytest.mark.parametrize("custom", [custom_jvp, custom_vjp])
+def test_a_gradient_by_a_variable_read_inside_a_custom_rule_is_explained(custom: Any) -> None:
+    params = {"w": jnp.float32(2.0)}
+    net = js.transform(lambda x: custom(weight)(x))
+    name = f"jax.{custom.__name__}"
+    loss = lambda p: net.apply(p, None, X).sum()  # noqa: E731
+    loss(params)
+    for call in (jax.grad(loss), jax.jit(jax.grad(loss)), jax.value_and_grad(loss)):
+        with pytest.raises(TransformError) as caught:
+            call(params)
+        first, asked, fix = str(caught.value).splitlines()[:3]
+        assert first == (
+            f"Variable w is read inside raw {name} where a gradient by it is taken: JAX does not "
+            "derive by what such a function closes over."
+        )
+        assert "in weight < " in asked
+        assert fix == (
+            "  fix:    read it outside and pass it as an argument, whose gradient the rule gives."
+        )
+        assert (caught.value.name, caught.value.transform) == ("w", name)
+
+
+def test_jax_says_which_variable_it_cannot_derive_by() -> None:
+    net = js.transform(lambda x: jax.jit(custom_vjp(weight))(x))
+    with pytest.raises(Exception, match="closed-over value") as caught:
+        jax.grad(lambda p: net.apply(p, None, X).sum())({"w": jnp.float32(2.0)})
+    (note,) = [note for note in caught.value.__notes__ if note.startswith("Variable")]
+    assert note.startswith("Variable w is read inside raw jax.custom_vjp at ")
+    assert note.endswith("to take gradients by it, read it outside and pass it as an argument.")
+
+
+def test_a_rule_that_jax_runs_after_the_pass_says_so() -> None:
+    net = js.transform(lambda x: custom_jvp(weight)(x))
+    with pytest.raises(errors.NoPassError) as caught:
+        jax.grad(lambda p: jax.jit(net.apply)(p, None, X).sum())({"w": jnp.float32(2.0)})
+    first, _, fix = str(caught.value).splitlines()[:3]
+    assert first == (
+        "get_variable was called outside a pass: by a rule of jax.custom_jvp, which JAX runs when "
+        "the pass is over."
+    )
+    assert fix == (
+        "  fix:    read variables outside the jax.custom_jvp and pass them as arguments, whose "
+        "gradients the rule gives."
+    )
+
+
+def test_what_other_libraries_call_twice_is_accepted_or_explained() -> None:
+    def by_name(x: jax.Array) -> jax.Array:
+        return lax.custom_linear_solve(
+            weight, x, lambda mv, b: b / mv(jnp.ones_like(b)), symmetric=True
+        )
+
+    def in_rule(x: jax.Array) -> jax.Array:
+        return jax.vmap(jax.custom_batching.sequential_vmap(lambda y: weight(y)))(x)
+
+    assert names(in_rule, X) == ["w"]
+    with pytest.raises(
+        VariableExistsError,
+        match=r"(?s)jscope\.functionalize or jscope\.make_template, .*AUTO_REUSE",
+    ):
+        js.transform(by_name).init(0, X)
+
+    def functionalized(x: jax.Array) -> jax.Array:
+        pure, carry = js.functionalize(weight)
+        return lax.custom_linear_solve(
+            lambda y: pure(carry, y)[0],
+            x,
+            lambda mv, b: b / mv(jnp.ones_like(b)),
+            symmetric=True,
+        )
+
+    assert names(functionalized, X) == ["w"]
+
+
+def test_jax_keeps_a_bounded_number_of_traces() -> None:
+    cache: Any = jax._src.interpreters.partial_eval.trace_to_jaxpr
+    block = jax.checkpoint(lambda x: jnp.where(x > 0, layer(x), jnp.var(x)))
+
+    def program(x: jax.Array) -> jax.Array:
+        for index in range(8):
+            with js.variable_scope(f"s{index}"):
+                x = jax.nn.silu(block(x))
+        return x
+
+    net = js.transform(program)
+    wanted = list(net.specs(X))
+    sizes = []
+    for _ in range(3 * 512 // 8):
+        assert list(net.specs(X)) == wanted
+        sizes.append(cache.cache_info().currsize)
+    assert max(sizes[128:]) <= max(sizes[:128])
