@@ -6,6 +6,7 @@ from typing import Any
 
 import chex
 import diffrax
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,6 +199,35 @@ def test_a_solver_with_draws_that_it_would_repeat_is_refused() -> None:
     net = js.transform_with_state(lambda y: solve(lambda t, y, args: noisy_field(y), y))
     with pytest.raises(errors.TransformError, match="A random key cannot be drawn inside"):
         net.init(0, X)
+
+
+@pytest.mark.usefixtures("_settings_of_a_user")
+def test_a_solver_of_another_library_that_calls_twice_is_told_what_to_do() -> None:
+    def named(t: Any, y: jax.Array, args: Any) -> jax.Array:
+        return -y * js.get_variable("rate", [], initializer=jax.nn.initializers.ones)
+
+    with pytest.raises(
+        errors.VariableExistsError,
+        match=r"(?s)rate already exists.*jscope\.functionalize or jscope\.make_template, .*AUTO_REUSE",
+    ):
+        js.transform(lambda y: solve(named, y)).init(0, X)
+    net = js.transform(lambda y: solve(js.make_template("field", named), y))
+    params = net.init(0, X)
+    assert list(js.tree.flatten(params)) == ["field/rate"]
+    wanted = solve(lambda t, y, args: -2 * y, X)
+    out = net.apply({"field": {"rate": jnp.float32(2)}}, None, X)
+    chex.assert_trees_all_close(out, wanted, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("_settings_of_a_user")
+def test_a_scan_of_another_library_is_one_call() -> None:
+    def step(carry: jax.Array, x: jax.Array) -> Any:
+        return carry * js.get_variable("rate", [], initializer=jax.nn.initializers.ones) + x, carry
+
+    net = js.transform(lambda y: eqxi.scan(step, jnp.float32(1.0), y, kind="lax"))
+    assert list(net.init(0, X)) == ["rate"]
+    out, _ = jax.jit(net.apply)({"rate": jnp.float32(0.5)}, None, X)
+    chex.assert_trees_all_close(out, ((1 * 0.5 + X[0]) * 0.5 + X[1]) * 0.5 + X[2], rtol=1e-6)
 
 
 def test_what_is_not_a_carry() -> None:
