@@ -183,7 +183,7 @@ def _through(
     """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults."""
     settings = running.settings
     constant = _resolve_initializer(running, full, initializer, settings)
-    _check_clash(running, full)
+    _check_above(running, full)  # a getter may have made a scope of the name itself
     asked = _asked_dtype(running, full, dtype, constant, settings)
     resolved = asked or _FLOAT32
     names: set[str] = set()  # what the getter asks for
@@ -410,6 +410,10 @@ def _check_clash(running: Pass, full: str) -> None:
     below = running.scope_names.get(full)
     if below is not None:
         raise NameClashError.make(full, below.name, first=below.sites, again=running.here())
+    _check_above(running, full)
+
+
+def _check_above(running: Pass, full: str) -> None:
     prefix = full.rpartition("/")[0]
     while prefix not in running.scope_names:
         above = running.records.get(prefix)

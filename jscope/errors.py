@@ -316,14 +316,22 @@ class VariableNotFoundError(JscopeError, ValueError):
 
     @classmethod
     def to_assign(cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...]) -> Self:
-        near = tuple(_near(name, known))
+        names = list(dict.fromkeys(known))
+        below = [other for other in names if other.startswith(f"{name}/")]
+        near = tuple(below or _near(name, names))
+        fix = (
+            "it is a scope, as of a custom getter that made several variables for this name: "
+            "assign to one of them."
+            if below
+            else "make it first, get_variable(name, ..., trainable=False), or correct the name; it "
+            "is relative to the open scope."
+        )
         return cls._report(
             f"Variable {name} does not exist, so it cannot be assigned.",
             {
                 "asked": f"at {where(sites)}",
-                "near": _quote(near),
-                "fix": "make it first, get_variable(name, ..., trainable=False), or correct the "
-                "name; it is relative to the open scope.",
+                "near": _some(near) if near else None,
+                "fix": fix,
             },
             name=name,
             near=near,
