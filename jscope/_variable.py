@@ -78,8 +78,8 @@ def get_variable(
     Args:
       name: Relative to the open scope; may hold slashes, ``"a/v"`` is ``v`` in the scope ``a``.
       shape: Sizes; an int stands for one axis, ``[]`` for a scalar. May be left out where the
-        initializer is a constant or the variable is shared; ``None`` dimensions match any size
-        when sharing.
+        initializer is a constant or the variable is shared; there, ``None`` dimensions match any
+        size.
       dtype: Any JAX dtype. Else the constant's, else the scope's, else float32. A shared variable
         is checked against it only if the argument, a constant or a scope asked for one.
       initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or
@@ -306,7 +306,7 @@ def request(
 
     resolved = asked or _FLOAT32
     if constant is not None:
-        if wanted is not None and wanted != constant.shape:
+        if wanted is not None and not _fits(wanted, constant.shape):
             raise InitializerError.constant_shape(full, wanted, constant.shape, sites(raw_sites))
         wanted = constant.shape
         if isinstance(initializer, _jaxapi.Tracer):
@@ -510,18 +510,21 @@ def _dimension(running: Pass, full: str, dim: Any) -> int | None:
     return size
 
 
+def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a shape is the one asked for, in which None matches any size."""
+    return wanted == shape or (
+        len(wanted) == len(shape)
+        and all(dim is None or dim == size for dim, size in zip(wanted, shape, strict=True))
+    )
+
+
 def _check_found(
     running: Pass, full: str, found: Any, wanted: Any, asked: Any, constant: Any
 ) -> None:
     """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
-    if wanted is None and constant is not None:
-        wanted = constant.shape
-    if wanted is not None and wanted != found.shape:
-        fits = len(wanted) == len(found.shape) and all(
-            dim is None or dim == size for dim, size in zip(wanted, found.shape, strict=True)
-        )
-        if not fits:
-            raise _mismatch(running, full, "shape", wanted, found.shape, found)
+    for shape in (wanted, None if constant is None else constant.shape):
+        if shape is not None and not _fits(shape, found.shape):
+            raise _mismatch(running, full, "shape", shape, found.shape, found)
     if asked is not None and found.dtype != asked:
         raise _mismatch(running, full, "dtype", asked, found.dtype, found)
 
