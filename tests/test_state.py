@@ -269,27 +269,134 @@ def test_python_numbers_take_the_dtype_of_the_variable() -> None:
         net.init(0, jnp.int32, 0.5)
 
 
-def test_an_assigned_value_carries_no_gradient() -> None:
-    def fn(x: jax.Array) -> jax.Array:
+def hidden(x: jax.Array) -> jax.Array:
+    """A recurrent step whose hidden state is a variable, [3] -> []."""
+    w = js.get_variable("w", [3])
+    js.get_variable("h", [3], initializer=ZEROS, trainable=False)
+    with js.variable_scope("", reuse=True):
+        js.assign("h", jnp.tanh(js.get_variable("h") * w + x))
+        return js.get_variable("h").sum()
+
+
+def test_a_hidden_state_trains_through_time() -> None:
+    net = js.transform_with_state(lambda xs: sum([hidden_again(x) for x in xs]))
+
+    def hidden_again(x: jax.Array) -> jax.Array:
+        with js.variable_scope("", reuse=js.AUTO_REUSE):
+            return hidden(x)
+
+    step = js.transform_with_state(hidden)
+    xs = [jnp.array([0.5, -1.0, 2.0]) * i for i in (1, 2, 3)]
+    params, state = net.init(0, xs)
+    state = jax.tree.map(lambda leaf: leaf + 0.3, state)
+
+    def in_one_pass(params: Any, state: Any) -> Any:
+        return net.apply(params, state, None, xs)
+
+    def in_several_passes(params: Any, state: Any) -> Any:
+        total = jnp.zeros([])
+        for x in xs:
+            out, state = step.apply(params, state, None, x)
+            total += out
+        return total, state
+
+    def in_a_scan_of_passes(params: Any, state: Any) -> Any:
+        def body(state: Any, x: Any) -> Any:
+            out, state = step.apply(params, state, None, x)
+            return state, out
+
+        state, outs = jax.lax.scan(body, state, jnp.stack(xs))
+        return outs.sum(), state
+
+    def by_hand(params: Any, state: Any) -> Any:
+        total, h = jnp.zeros([]), state["h"]
+        for x in xs:
+            h = jnp.tanh(h * params["w"] + x)
+            total += h.sum()
+        return total, {"h": h}
+
+    def everything(f: Any) -> Any:
+        loss = lambda *args: f(*args)[0] + jnp.vdot(f(*args)[1]["h"], xs[0])  # noqa: E731
+        return f(params, state)[0], jax.grad(loss, argnums=(0, 1))(params, state)
+
+    wanted = jax.tree.leaves(everything(by_hand))
+    assert all(jnp.abs(leaf).max() > 1e-2 for leaf in wanted)
+    for f in (in_one_pass, in_several_passes, in_a_scan_of_passes):
+        for ours, theirs in zip(jax.tree.leaves(everything(f)), wanted, strict=True):
+            chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+ASSIGNING: dict[str, Any] = {
+    "assign": (lambda w, x: js.assign("v", w * x), lambda v, w, x: w * x),
+    "assign_add": (lambda w, x: js.assign_add("v", w * x), lambda v, w, x: v + w * x),
+    "assign_sub": (lambda w, x: js.assign_sub("v", w * x), lambda v, w, x: v - w * x),
+}
+
+
+@pytest.mark.parametrize("read", ["returned", "read later", "new state"])
+@pytest.mark.parametrize("name", ASSIGNING)
+def test_an_assigned_value_is_the_value_given_gradients_included(name: str, read: str) -> None:
+    assign, by_hand = ASSIGNING[name]
+
+    def fn(x: jax.Array) -> Any:
         w = js.get_variable("w", initializer=2.0)
-        js.get_variable("v", initializer=0.0, trainable=False)
-        return x * w + js.assign("v", x * w)
+        js.get_variable("v", initializer=1.0, trainable=False)
+        new = assign(w, x)
+        with js.variable_scope("", reuse=True):
+            return {"returned": new, "read later": js.get_variable("v"), "new state": x}[read]
 
     net = js.transform_with_state(fn)
     params, state = net.init(0, 3.0)
 
-    def loss(params: Any, x: Any) -> Any:
-        return net.apply(params, state, None, x)
+    def ours(w: Any, v: Any, x: Any) -> jax.Array:
+        out, new = net.apply({"w": w}, {"v": v}, None, x)
+        return (new["v"] if read == "new state" else out) ** 2
 
-    (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(params, 3.0)
-    assert (float(value), float(after["v"]), float(gradient["w"])) == (12, 6, 3)
-    second = jax.grad(lambda p: jax.grad(loss, has_aux=True)(p, 3.0)[0]["w"] ** 2)(params)
-    assert float(second["w"]) == 0
-    assert float(jax.grad(lambda x: loss(params, x)[0])(3.0)) == 2
-    _, tangent = jax.linearize(lambda p: loss(p, 3.0)[0], params)
-    assert float(tangent(params)) == 6
-    # What the optimizer of a bilevel program needs: state is an argument as any other.
-    assert float(jax.grad(lambda s: net.apply(params, s, None, 3.0)[0])(state)["v"]) == 0
+    def theirs(w: Any, v: Any, x: Any) -> Any:
+        return by_hand(v, w, x) ** 2
+
+    given = params["w"], state["v"], jnp.float32(3)
+    for derive in (jax.grad, jax.hessian, jax.jacfwd):
+        chex.assert_trees_all_close(
+            derive(ours, argnums=(0, 1, 2))(*given), derive(theirs, argnums=(0, 1, 2))(*given)
+        )
+
+
+@pytest.mark.parametrize("zero_debias", [False, True])
+def test_what_a_moving_average_returns_and_stores_has_no_gradient(zero_debias: bool) -> None:
+    def fn(x: jax.Array) -> Any:
+        w = js.get_variable("w", initializer=2.0)
+        js.get_variable("v", initializer=1.0, trainable=False)
+        new = js.assign_moving_average("v", w * x, jax.nn.sigmoid(w * x), zero_debias)
+        with js.variable_scope("", reuse=True):
+            return new, js.get_variable("v")
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0, 3.0)
+    for derive in (jax.jacrev, jax.jacfwd):
+        gradients = derive(net.apply, argnums=(0, 1, 3))(params, state, None, 3.0)
+        chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+
+
+def test_the_averages_of_batch_normalization_have_no_gradient() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        w = js.get_variable("w", [2])
+        return js.layers.batch_normalization(x * w[None], momentum=0.5, training=True)
+
+    net = js.transform_with_state(fn)
+    x = jnp.array([[1.0, 2.0], [3.0, 6.0], [4.0, 0.0]])
+    params, state = net.init(0, x)
+
+    def moved(params: Any, state: Any, x: Any) -> Any:
+        return net.apply(params, state, None, x)[1]
+
+    for old, new in zip(*map(jax.tree.leaves, (state, moved(params, state, x))), strict=True):
+        assert (old != new).all()
+    gradients = jax.jacrev(moved, argnums=(0, 1, 2))(params, state, x)
+    chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+    # Those of the batch itself, which normalise it while training, have theirs, as in TF1.
+    scaled = lambda x: net.apply(params, state, None, x)[0][0, 0]  # noqa: E731
+    assert jnp.abs(jax.grad(scaled)(x)).max() > 1e-4
 
 
 def test_moving_average_follows_tf1() -> None:
