@@ -236,7 +236,7 @@ def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise TransformError.leaked_assignment(full, running.here())
     array = jnp.asarray(value)
-    if array.weak_type and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
+    if getattr(array, "weak_type", False) and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
         array = array.astype(old.dtype)
     record = running.records.get(full)
     for what in ("shape", "dtype"):

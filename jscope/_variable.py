@@ -80,8 +80,9 @@ def get_variable(
       shape: Sizes; an int stands for one axis, ``[]`` for a scalar. May be left out where the
         initializer is a constant or the variable is shared; there, ``None`` dimensions match any
         size.
-      dtype: Any JAX dtype. Else the constant's, else the scope's, else float32. A shared variable
-        is checked against it only if the argument, a constant or a scope asked for one.
+      dtype: Any JAX dtype, that of typed keys too. Else the constant's, else the scope's, else
+        float32. A shared variable is checked against it only if the argument, a constant or a
+        scope asked for one.
       initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or
         an array computed in the function. Else the scope's, else by dtype: glorot_uniform for
         floats (of any rank, as in TF1), zeros for integers and bools.
@@ -107,7 +108,7 @@ def get_variable(
       VariableMismatchError: (ValueError) found with another shape or dtype.
       InitializerError: (ValueError) no shape, no default initializer, or one that does not agree.
       StateError: (ValueError) ``trainable=False`` under ``jscope.transform``, or of a variable that
-        was made trainable.
+        was made trainable; or a trainable key.
       ArgumentError: (ValueError, TypeError) another argument cannot be used.
 
     Example:
@@ -324,12 +325,17 @@ def request(
             raise InitializerError.no_default(full, resolved, sites(raw_sites))
     if trainable is not True:
         trainable = _trainable(running, full, trainable)
+    is_key = not isinstance(resolved, np.dtype)
+    if is_key and trainable:
+        raise StateError.trainable_key(full, resolved, sites(raw_sites))
     if collections is not None:
         collections = _collections(collections)
     if regularizer is not None or settings.regularizer is not None:
         regularizer = check_function("regularizer", regularizer, settings.regularizer)
     if constraint is not None or settings.constraint is not None:
         constraint = check_function("constraint", constraint, settings.constraint)
+    if is_key:
+        regularizer = constraint = None  # those of a scope are for numbers
     if partitioner is None:
         partitioner = settings.partitioner
 
@@ -472,6 +478,9 @@ def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+    if not isinstance(dtype, type) and jnp.issubdtype(dtype, jax.dtypes.extended):
+        keys: np.dtype[Any] = dtype  # of typed keys: JAX's own, no dtype of NumPy
+        return keys
     if dtype is int:  # as in TF1, which does not say how many bits it would have
         raise TypeError(dtype)
     found = jnp.dtype(dtype)

@@ -80,7 +80,7 @@ def where(sites: Sequence[Site]) -> str:
 def _brief(value: object) -> str:
     """A value in a message: never an array's values, never more than a line."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None:
+    if shape is not None and dtype is not None and not isinstance(value, type):
         return _aval(shape, dtype)
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
@@ -790,6 +790,18 @@ class StateError(JscopeError, ValueError):
                 "asked": f"at {where(sites)}",
                 "fix": "use jscope.transform_with_state, which returns (params, state); or make "
                 "the variable trainable.",
+            },
+            name=name,
+            sites=sites,
+        )
+
+    @classmethod
+    def trainable_key(cls, name: str, dtype: object, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} is of {dtype}, and a key cannot be trained.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "make it with trainable=False, under jscope.transform_with_state.",
             },
             name=name,
             sites=sites,

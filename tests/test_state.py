@@ -521,3 +521,279 @@ def test_a_failed_pass_leaves_state_alone() -> None:
     with pytest.raises(KeyError, match="stop"):
         net.apply({}, state, None)
     assert state["a"]["v"].tolist() == [0, 0]
+
+
+# Typed keys
+
+KEY = jax.random.key(0).dtype
+
+
+def as_data(tree: Any) -> Any:
+    """Trees whose keys are their words, which can be compared."""
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+
+STARTS: dict[str, Any] = {
+    "constant": lambda given: {"initializer": jax.random.key(3)},
+    "constant with a shape": lambda given: {"shape": [], "initializer": jax.random.key(3)},
+    "constant with a dtype": lambda given: {"dtype": KEY, "initializer": jax.random.key(3)},
+    "argument": lambda given: {"initializer": given},
+    "computed": lambda given: {"initializer": jax.random.fold_in(given, 1)},
+    "function": lambda given: {"shape": (), "dtype": KEY, "initializer": lambda key, *_: key},
+    "many": lambda given: {
+        "shape": [2, 3],
+        "dtype": KEY,
+        "initializer": lambda key, shape, dtype: jax.random.split(key, shape),
+    },
+}
+
+
+def split_every_time(given: jax.Array, start: str) -> jax.Array:
+    rng = js.get_variable("rng", trainable=False, **STARTS[start](given))
+    new, use = jnp.moveaxis(jax.vmap(jax.random.split)(rng.ravel()), 1, 0)
+    js.assign("rng", new.reshape(rng.shape))
+    return jax.vmap(jax.random.normal)(use)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_key_is_made_split_and_returned_in_the_state(start: str) -> None:
+    net = js.transform_with_state(split_every_time)
+    given = jax.random.key(7)
+    shape = (2, 3) if start == "many" else ()
+    params, state = net.init(5, given, start)
+    assert (state["rng"].shape, state["rng"].dtype) == (shape, KEY)
+    wanted = {"argument": given, "computed": jax.random.fold_in(given, 1)}
+    if start.startswith("constant") or start in wanted:
+        first = wanted.get(start, jax.random.key(3))
+        chex.assert_trees_all_equal(*as_data([state["rng"], first]))
+    for jitted in (False, True):
+        apply = jax.jit(net.apply, static_argnums=4) if jitted else net.apply
+        key = state["rng"]
+        out, after = apply(params, state, None, given, start)
+        for index, one in enumerate(key.ravel()):
+            new, use = jax.random.split(one)
+            chex.assert_trees_all_close(out[index], jax.random.normal(use), rtol=1e-6)
+            chex.assert_trees_all_equal(*as_data([after["rng"].ravel()[index], new]))
+    again = jax.jit(net.init, static_argnums=2)(5, given, start)
+    chex.assert_trees_all_equal(as_data(again), as_data((params, state)))
+
+
+def test_keys_made_by_a_function_follow_from_the_name_and_the_seed() -> None:
+    def fn() -> None:
+        for name in "ab":
+            js.get_variable(name, [], KEY, lambda key, *_: key, trainable=False)
+
+    net = js.transform_with_state(fn)
+    many = jax.vmap(net.init)(jnp.arange(3))[1]
+    words = {tuple(row.tolist()) for leaf in as_data(many).values() for row in leaf}
+    assert len(words) == 6
+    alone = as_data(net.init(1)[1])
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[1], as_data(many)), alone)
+
+
+def test_an_ensemble_of_keys_in_the_state() -> None:
+    net = js.transform_with_state(split_every_time)
+    given = jax.random.key(7)
+    states = jax.vmap(lambda seed: net.init(seed, given, "many")[1])(jnp.arange(4))
+    apply = lambda state: net.apply({}, state, None, given, "many")  # noqa: E731
+    outs, after = jax.vmap(apply)(states)
+    for index in range(4):
+        out, new = apply(jax.tree.map(lambda leaf, i=index: leaf[i], states))
+        chex.assert_trees_all_close(outs[index], out, rtol=1e-6)
+        chex.assert_trees_all_equal(as_data(after)["rng"][index], as_data(new)["rng"])
+
+
+def test_trees_with_keys() -> None:
+    net = js.transform_with_state(split_every_time)
+    given = jax.random.key(7)
+    _, state = net.init(0, given, "many")
+    specs = net.specs(given, "many")
+    assert repr(specs) == "Specs([VariableSpec('rng', key<fry>[2,3], trainable=False)])"
+    assert repr(state) == repr(specs.state()) == "Params({'rng': key<fry>[2,3]})"
+    assert specs["rng"].dtype == KEY
+    js.check(state, specs.state())
+    with pytest.raises(errors.CheckError, match=r"rng is float32\[\], should be key<fry>\[2,3\]"):
+        js.check({"rng": jnp.zeros([])}, specs.state())
+    assert (js.tree.count(state), js.tree.nbytes(state)) == (6, 48)
+    assert (js.tree.count(specs), js.tree.nbytes(specs)) == (6, 48)
+    assert list(js.tree.select(state, "rng")) == ["rng"]
+    layers = js.tree.unstack_layers({"s": state}, "s")
+    assert repr(layers["s"]["layer_0"]) == "Params({'rng': key<fry>[3]})"
+    chex.assert_trees_all_equal(*map(as_data, (js.tree.stack_layers(layers)["s"], state)))
+    chex.assert_trees_all_equal(*map(as_data, (pickle.loads(pickle.dumps(state)), state)))
+    assert pickle.loads(pickle.dumps(specs.state())) == specs.state()
+
+
+@pytest.mark.parametrize("trainable", [True, None])
+@pytest.mark.parametrize("transform", [js.transform, js.transform_with_state])
+def test_a_key_cannot_be_trained(transform: Any, trainable: Any) -> None:
+    def fn() -> None:
+        js.get_variable("a/rng", initializer=jax.random.key(0), trainable=trainable)
+
+    net = transform(fn)
+    given = {"a": {"rng": jax.random.key(0)}}
+    trees = (given,) if transform is js.transform else (given, {})
+    line = fn.__code__.co_firstlineno + 1
+    for call in (lambda: net.init(0), net.specs, lambda: net.apply(*trees, None)):
+        with pytest.raises(errors.StateError) as caught:
+            call()
+        assert str(caught.value) == (
+            "Variable a/rng is of key<fry>, and a key cannot be trained.\n"
+            f"  asked:  at tests/test_state.py:{line} in fn\n"
+            "  fix:    make it with trainable=False, under jscope.transform_with_state."
+        )
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.checkpoint, js.checkpoint, js.jit])
+def test_a_key_is_shared_as_other_state(transform: Any) -> None:
+    constant = jax.random.key(0)  # which would be a tracer inside
+
+    def fn() -> Any:
+        with js.variable_scope("s", reuse=js.AUTO_REUSE):
+            first = js.get_variable("rng", initializer=constant, trainable=False)
+            again = [
+                js.get_variable("rng"),
+                js.get_variable("rng", []),
+                js.get_variable("rng", (), KEY),
+            ]
+        return [jax.random.key_data(key) for key in (first, *again)]
+
+    net = js.transform_with_state(transform(fn))
+    (first, *others), _ = net.apply(*net.init(0), None)
+    for other in others:
+        chex.assert_trees_all_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "match"),
+    [
+        (lambda: js.get_variable("rng", [2]), errors.VariableMismatchError, "shape"),
+        (
+            lambda: js.get_variable("rng", dtype=jnp.float32),
+            errors.VariableMismatchError,
+            "specified dtype float32 and found dtype key<fry>",
+        ),
+        (
+            lambda: js.get_variable("rng", initializer=jax.random.key(0, impl="rbg")),
+            errors.VariableMismatchError,
+            "specified dtype key<rbg> and found dtype key<fry>",
+        ),
+        (
+            lambda: js.get_variable("rng", dtype=jax.dtypes.prng_key),
+            errors.InitializerTypeError,
+            "^Cannot convert <class 'jax.dtypes.prng_key'> to a dtype of JAX",
+        ),
+        (
+            lambda: js.get_variable("rng", dtype="float32", initializer=jax.random.key(0)),
+            errors.InitializerError,
+            "Initializer type 'key<fry>' and explicit dtype 'float32' don't match",
+        ),
+        (lambda: js.assign("rng", jnp.zeros(2, jnp.uint32)), errors.AssignmentError, "has shape"),
+        (
+            lambda: js.assign("rng", 1),
+            errors.AssignmentError,
+            "dtype int32 and the variable has dtype key",
+        ),
+        (lambda: js.assign_add("rng", 1), errors.AssignmentError, "dtype int32 and the variable"),
+        (
+            lambda: js.assign("rng", jax.random.key(0, impl="rbg")),
+            errors.AssignmentError,
+            "the value has dtype key<rbg> and the variable has dtype key<fry>",
+        ),
+        (
+            lambda: js.assign("rng", jax.random.split(jax.random.key(0))),
+            errors.AssignmentError,
+            r"the value has shape \(2,\) and the variable has shape \(\)",
+        ),
+        (
+            lambda: js.assign_moving_average("rng", jax.random.key(0), 0.5),
+            errors.ArgumentError,
+            "variable of a moving average must be of floats",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_key_is_refused(ask: Any, error: Any, match: str) -> None:
+    def fn() -> None:
+        js.get_variable("rng", initializer=jax.random.key(0), trainable=False)
+        with js.variable_scope("", reuse=True):
+            ask()
+
+    net = js.transform_with_state(fn)
+    state = {"rng": jax.random.key(0)}
+    for call in (lambda: net.init(0), lambda: net.apply({}, state, None)):
+        with pytest.raises(error, match=match):
+            call()
+
+
+def test_a_key_needs_an_initializer_that_makes_keys() -> None:
+    plain = js.transform_with_state(lambda: js.get_variable("rng", [], KEY, trainable=False))
+    with pytest.raises(
+        errors.InitializerError, match=r"^An initializer for variable rng of key<fry> is required"
+    ):
+        plain.init(0)
+    zeros = js.transform_with_state(
+        lambda: js.get_variable(
+            "rng", [], KEY, lambda *_: jnp.zeros(2, jnp.uint32), trainable=False
+        )
+    )
+    with pytest.raises(errors.InitializerError, match=r"returned uint32\[2\]"):
+        zeros.init(0)
+
+
+def test_the_defaults_of_a_scope_for_numbers_are_not_for_keys() -> None:
+    def fail(value: Any) -> Any:
+        raise AssertionError
+
+    def same(getter: Any, name: str, **request: Any) -> Any:
+        return getter(name, **request)
+
+    def fn() -> Any:
+        options = {"regularizer": fail, "constraint": fail, "dtype": jnp.bfloat16}
+        with js.variable_scope("s", **options) as scope:
+            js.get_variable("rng", initializer=jax.random.key(0), trainable=False)
+        with js.variable_scope(scope, custom_getter=same):
+            js.get_variable("other", initializer=jax.random.key(0), trainable=False)
+        return js.get_regularization_loss()
+
+    net = js.transform_with_state(fn)
+    assert net.apply(*net.init(0), None)[0] == 0
+    for spec in net.specs().values():
+        assert (spec.regularizer, spec.constraint, spec.dtype) == (None, None, KEY)
+
+
+@pytest.mark.parametrize(
+    "getter",
+    [
+        js.getters.cast(jnp.bfloat16),
+        js.getters.freeze(),
+        js.getters.rename({"x": "y"}),
+        js.getters.weight_normalization(allow_empty=True),
+        js.getters.low_rank(2, allow_empty=True),
+        js.getters.initial_values({"rng": jax.random.key(9)}),
+    ],
+    ids=["cast", "freeze", "rename", "weight_normalization", "low_rank", "initial_values"],
+)
+def test_keys_pass_through_getters(getter: Any) -> None:
+    def fn() -> jax.Array:
+        options = {"trainable": False, "custom_getter": getter}
+        return js.get_variable("rng", [], KEY, lambda key, *_: key, **options)
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0)
+    out, after = net.apply(params, state, None)
+    chex.assert_trees_all_equal(*as_data([out, state["rng"]]))
+    assert after is state
+
+
+def test_initial_values_of_keys_are_keys() -> None:
+    def fn(value: Any, dtype: Any) -> None:
+        getter = js.getters.initial_values({"v": value})
+        start = lambda key, *_: key  # noqa: E731
+        js.get_variable("v", [], dtype, start, trainable=False, custom_getter=getter)
+
+    net = js.transform_with_state(fn)
+    with pytest.raises(errors.ArgumentError, match="must be numbers that key<fry> can hold"):
+        net.init(0, 1.0, KEY)
+    with pytest.raises(errors.ArgumentError, match="must be numbers that float32 can hold"):
+        net.init(0, jax.random.key(0), jnp.float32)

@@ -533,13 +533,17 @@ def test_an_exception_inside_a_twin_restores_everything(name: str) -> None:
     net.init(0, X)
 
 
-# Gradients through state
+# Gradients and keys in state
+
+
+def weight_and_state() -> tuple[jax.Array, jax.Array]:
+    w = js.get_variable("w", [3])
+    return w, js.get_variable("h", [3], initializer=ZEROS, trainable=False)
 
 
 def remember(x: jax.Array) -> jax.Array:
     """A recurrent step, [3] -> [3], whose result passes through a variable of state."""
-    w = js.get_variable("w", [3])
-    h = js.get_variable("h", [3], initializer=ZEROS, trainable=False)
+    w, h = weight_and_state()
     js.assign("h", jnp.tanh(h * w + x))
     js.assign_sub("h", 0.1 * x)
     js.assign_add("h", 0.2 * w)
@@ -547,14 +551,14 @@ def remember(x: jax.Array) -> jax.Array:
         return js.get_variable("h")
 
 
-def remember_by_hand(w: Any, h: Any, x: Any) -> Any:
-    return jnp.tanh(h * w + x) - 0.1 * x + 0.2 * w
+def remember_by_hand(w: Any, h: Any, x: Any) -> tuple[Any, Any]:
+    h = jnp.tanh(h * w + x) - 0.1 * x + 0.2 * w
+    return h, h
 
 
 def average(x: jax.Array, zero_debias: bool = False) -> jax.Array:
     """A statistic of what depends on everything, [3] -> [3]."""
-    w = js.get_variable("w", [3])
-    h = js.get_variable("h", [3], initializer=ZEROS, trainable=False)
+    w, h = weight_and_state()
     new = js.assign_moving_average("h", x * w + h, jax.nn.sigmoid(w[0]), zero_debias)
     with js.variable_scope(js.get_variable_scope(), reuse=True):
         return new + js.get_variable("h")
@@ -601,35 +605,33 @@ def shared(f: Any) -> Any:
     return run
 
 
-def follow(name: str, w: Any, h: Any, x: Any) -> tuple[Any, Any]:
-    """What ``WRAPS[name](remember)`` returns and leaves in the state, by hand."""
-    match name:
-        case "split" | "split in a scan":
-            for _ in range(N if "scan" in name else 1):
-                h = remember_by_hand(w, h, jnp.stack([x, 2 * x]))
-                x = h.sum(0)
-        case "layer_stack" | "layer_stack with checkpoint" | "scan of layer_stack":
-            for _ in range(N if "scan" in name else 1):
-                layers = []
-                for layer in zip(w, h, strict=True):
-                    layers.append(x := remember_by_hand(*layer, x))
-                h = jnp.stack(layers)
-        case _:
-            x = jnp.sin(x) if name == "twin of raw" else x
-            several = name in LOOPS or name in ("functionalized scan", "shared layer_stack")
-            for _ in range(N if several else 1):
-                h = x = remember_by_hand(w, h, x)
-    return x, h
+def follow(name: str, step: Any, w: Any, h: Any, x: Any) -> tuple[Any, Any]:
+    """The state and the result of ``WRAPS[name]`` by hand, of ``step: w, h, x -> h, x``."""
+    times = N if name in LOOPS or name.startswith(("functionalized scan", "shared", "scan")) else 1
+    times = N if name == "split in a scan" else times
+    x = jnp.sin(x) if name == "twin of raw" else x
+    for _ in range(times):
+        if name.startswith("split"):
+            h, xs = jax.vmap(step)(w, h, jnp.stack([x, 2 * x]))
+            x = xs.sum(0)
+        elif "layer_stack" in name and "shared" not in name:
+            layers = []
+            for layer in zip(w, h, strict=True):
+                new, x = step(*layer, x)
+                layers.append(new)
+            h = jnp.stack(layers)
+        else:
+            h, x = step(w, h, x)
+    return h, x
 
 
-def through(name: str, f: Any) -> Any:
+def through(name: str, f: Any, make: Any = weight_and_state) -> Any:
     """Everything that ``f`` leaves behind in a transform: the result, a later read, the state."""
 
     def run(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         with js.variable_scope("a") as scope:
             if name in ("functionalized scan", "shared layer_stack"):
-                js.get_variable("w", [3])
-                js.get_variable("h", [3], initializer=ZEROS, trainable=False)
+                make()
                 with js.variable_scope(scope, reuse=True):
                     x = WRAPS[name](f)(x)
             else:
@@ -657,7 +659,7 @@ def test_gradients_flow_through_assigned_values(name: str) -> None:
         return weighed([out, later, new_state["a"]["h"]])
 
     def by_hand(params: Any, state: Any, x: Any) -> jax.Array:
-        out, h = follow(name, params["a"]["w"], state["a"]["h"], x)
+        h, out = follow(name, remember_by_hand, params["a"]["w"], state["a"]["h"], x)
         return weighed([out, h, h])
 
     derive = jax.jacfwd if name == "while_loop" else jax.grad
@@ -693,3 +695,47 @@ def test_a_moving_average_has_no_gradient(name: str, zero_debias: bool) -> None:
         loss = lambda *args: weighed(outcome(*args))  # noqa: E731
         gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*given)
         chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+
+
+KEY = jax.random.key(0).dtype
+
+
+def weight_and_key() -> tuple[jax.Array, jax.Array]:
+    start = lambda key, shape, dtype: key  # noqa: E731
+    w = js.get_variable("w", [3])
+    return w, js.get_variable("h", [], KEY, start, trainable=False)
+
+
+def walk_at_random(x: jax.Array) -> jax.Array:
+    """[3] -> [3]: draws from a key that is kept in the state."""
+    w, key = weight_and_key()
+    key, other = jax.random.split(key)
+    js.assign("h", key)
+    return x * w + jax.random.normal(other, (3,))
+
+
+def walk_by_hand(w: Any, key: Any, x: Any) -> tuple[Any, Any]:
+    key, other = jax.random.split(key)
+    return key, x * w + jax.random.normal(other, (3,))
+
+
+@pytest.mark.parametrize("name", WRAPS)
+def test_a_typed_key_is_state_like_any_other(name: str) -> None:
+    net = through(name, walk_at_random, weight_and_key)
+    params, state = net.init(0, X)
+    assert state["a"]["h"].dtype == KEY
+    js.check(state, net.specs(X).state())
+
+    def run(params: Any, state: Any) -> Any:
+        (out, later), new_state = net.apply(params, state, 1, X)
+        return out, jax.random.key_data(later), jax.random.key_data(new_state["a"]["h"])
+
+    def by_hand(params: Any, state: Any) -> Any:
+        h, out = follow(name, walk_by_hand, params["a"]["w"], state["a"]["h"], X)
+        return out, jax.random.key_data(h), jax.random.key_data(h)
+
+    chex.assert_trees_all_close(jax.jit(run)(params, state), by_hand(params, state), rtol=1e-5)
+    if name != "while_loop":
+        derive = lambda f: jax.grad(lambda p: f(p, state)[0].sum())  # noqa: E731
+        got, wanted = jax.jit(derive(run))(params), derive(by_hand)(params)
+        chex.assert_trees_all_close(got, wanted, rtol=1e-4, atol=1e-5)
