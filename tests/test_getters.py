@@ -242,7 +242,7 @@ def test_what_arg_scope_refuses() -> None:
     ):
         with pytest.raises(errors.ArgumentError, match=text), js.arg_scope(functions, **defaults):
             pass
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(errors.ArgumentError, match="add_arg_scope must be a function, got 3"):
         js.add_arg_scope(3)
 
 
@@ -380,7 +380,9 @@ def test_weight_normalization_splits_what_starts_as_an_array() -> None:
 )
 def test_a_getter_of_matrices_that_fits_a_vector_fits_nothing(getter: Any) -> None:
     net = js.transform(lambda: js.get_variable("b", [4], custom_getter=getter))
-    with pytest.raises(errors.EmptySelectionError):
+    with pytest.raises(
+        errors.EmptySelectionError, match=r"fits none of the variables that this pass asked it for"
+    ):
         net.init(0)
 
 

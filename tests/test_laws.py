@@ -374,11 +374,24 @@ def test_apply_traces_once_for_equal_shapes() -> None:
     assert len(runs) == 1
 
 
-def test_init_and_apply_are_stable_function_objects() -> None:
-    net = js.transform(block)
-    runs = []
-    init = jax.jit(net.init)
-    del runs
-    assert net.init is net.init
-    assert init(0, X).keys() == jax.jit(net.init)(1, X).keys()
-    assert jax.jit(net.init)._cache_size() == 1
+@pytest.mark.parametrize("transform", [js.transform, js.transform_with_state])
+def test_init_and_apply_are_stable_function_objects(transform: Any) -> None:
+    runs: list[None] = []
+
+    def program(x: jax.Array) -> jax.Array:
+        runs.append(None)
+        return block(x)
+
+    net = transform(program)
+    init, apply = net
+    assert (init, apply) == (net.init, net.apply)
+    assert js.without_apply_rng(net).init is init
+    trees = init(0, X)
+    given = (trees, None, X) if transform is js.transform else (*trees, None, X)
+    runs.clear()
+    for seed, function in enumerate((init, net.init, init)):
+        chex.assert_trees_all_equal_shapes(jax.jit(function)(seed, X), trees)
+    assert len(runs) == 1
+    for function in (apply, net.apply, apply):
+        chex.assert_trees_all_equal_shapes(jax.jit(function)(*given), apply(*given))
+    assert len(runs) == 1 + 1 + 3  # one jitted, three eager

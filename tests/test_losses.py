@@ -281,11 +281,11 @@ def test_the_arguments_are_checked() -> None:
     for call in (js.get_collection, lambda key: js.add_to_collection(key, 1)):
         with pytest.raises(errors.ArgumentError, match="The key of a collection must be a string"):
             js.transform(call).init(0, 3)
-        with pytest.raises(errors.NoPassError):
+        with pytest.raises(errors.NoPassError, match="_collection was called outside a pass"):
             call("k")
-    with pytest.raises(errors.InvalidNameError):
+    with pytest.raises(errors.InvalidNameError, match="'a//b' is not a valid scope name"):
         js.transform(js.get_regularization_losses).init(0, "a//b")
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(errors.ArgumentError, match="scope must be a full name or None, got 3"):
         js.transform(lambda: js.get_collection("k", 3)).init(0)
     assert js.transform(js.get_regularization_loss).apply({}, None) == 0
 

@@ -14,7 +14,7 @@ import pytest
 from jax import lax
 
 import jscope as js
-from jscope import errors
+from jscope import _pass, errors
 
 X = jnp.array([0.5, -1.0, 2.0])
 ZEROS = jax.nn.initializers.zeros
@@ -514,23 +514,35 @@ def test_a_duplicate_inside_a_twin_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*ONCE, *LOOPS])
 def test_an_exception_inside_a_twin_restores_everything(name: str) -> None:
-    def run(x: jax.Array) -> jax.Array:
-        seen = js._pass.peek().level if hasattr(js, "_pass") else None
+    restored: list[bool] = []
 
+    def run(x: jax.Array) -> jax.Array:
         def stop(y: jax.Array) -> jax.Array:
             with js.variable_scope("deep"):
                 block(y)
                 raise KeyError("stop")
 
         with js.variable_scope("s") as scope:
+            running = _pass.peek()
+            assert running is not None
+            level = running.level
             with pytest.raises(KeyError, match="stop"):
                 (ONCE | LOOPS)[name](stop)(x)
             assert js.get_variable_scope() is scope
-        assert seen is None or js._pass.peek().level is seen
+            restored.append(_pass.peek() is running and running.level is level)
         return x
 
     net = js.transform_with_state(run)
+    given = js.transform_with_state(in_scopes).init(0, X)
     net.init(0, X)
+    net.apply(*given, 1, X)
+    assert restored == [True, True]
+
+
+def in_scopes(x: jax.Array) -> jax.Array:
+    js.get_variable("s/carried", [3], initializer=ZEROS, trainable=False)
+    with js.variable_scope("s/deep"):
+        return block(x)
 
 
 # Gradients and keys in state
