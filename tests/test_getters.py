@@ -107,6 +107,9 @@ def test_moving_average_reads_averages(params: Any) -> None:
     part = under(getters.moving_average({"net": {"dense": averages["net"]["dense"]}}))
     mixed = {"net": {**params["net"], "dense": averages["net"]["dense"]}}
     chex.assert_trees_all_equal(part.apply(params, None, X), PLAIN.apply(mixed, None, X))
+    slopes = jax.grad(lambda p: part.apply(p, None, X).sum(), allow_int=True)(params)["net"]
+    assert not slopes["dense"]["kernel"].any()  # an average in its place has no gradient for it
+    assert slopes["dense_1"]["kernel"].any()
     with pytest.raises(
         errors.ArgumentError, match=r"average of net/dense/bias must be of shape \(4,"
     ):
