@@ -138,7 +138,7 @@ class Record:
         return VariableSpec(
             self.name,
             self.aval.shape,
-            np.dtype(self.aval.dtype),
+            self.aval.dtype,
             trainable,
             collections,
             initializer,

@@ -36,7 +36,7 @@ class VariableSpec:
     Attributes:
       name: Full name, ``"encoder/w"``.
       shape: Tuple of sizes.
-      dtype: NumPy dtype.
+      dtype: NumPy dtype, or that of typed keys.
       trainable: Whether it lives in params; otherwise in state.
       collections: The collections that ``get_variable`` was given, as in TF1.
       initializer: ``f(key, shape, dtype)`` or a constant; None where the initial value is computed

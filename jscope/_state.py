@@ -27,9 +27,12 @@ from jscope.errors import (
 def assign(name: str, value: Any) -> jax.Array:
     """Gives a variable that is not trainable a new value, for the rest of the pass and after it.
 
-    ``apply`` of ``transform_with_state`` returns it in ``new_state``. It carries no gradient.
-    While initializing it is checked and dropped, so that init returns initial values. Inside raw
-    JAX transforms the value could not get out: use ``jscope.scan``, ``jscope.checkpoint``, ...
+    ``apply`` of ``transform_with_state`` returns it in ``new_state``. It is the value given,
+    gradients included: they flow through later reads and the returned state as through any other
+    value. A statistic is to be given without them, by ``jax.lax.stop_gradient``;
+    ``assign_moving_average`` does so itself. While initializing the value is checked and dropped,
+    so that init returns initial values. Inside raw JAX transforms it could not get out: use
+    ``jscope.scan``, ``jscope.checkpoint``, ...
 
     Args:
       name: Relative to the open scope; of a variable made with ``trainable=False``.
@@ -132,6 +135,8 @@ def assign_moving_average(
     steps are kept beside the variable, as ``<name>_biased`` and ``<name>_local_step`` (TF1:
     ``<name>/biased``, but here a variable cannot be a scope).
 
+    What is stored and returned is a statistic, without any gradient.
+
     Args:
       name: Relative to the open scope; of a variable of floats made with ``trainable=False``.
       value: Array of the variable's shape and dtype.
@@ -166,6 +171,7 @@ def assign_moving_average(
         raise ArgumentError.make("decay", decay, "a scalar")
     value = _fitting(running, full, value, old)
     rate = jnp.asarray(1 - decay, old.dtype)
+    old, value, rate = jax.lax.stop_gradient((old, value, rate))
     if not zero_debias:
         return _assign(running, full, old, old - (old - value) * rate)
     biased = _beside(running, f"{full}_biased", old.shape, old.dtype)
@@ -185,7 +191,7 @@ def _named(call: str, name: str) -> tuple[Pass, str]:
 
 
 def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
-    """A variable of zeros that goes with another one."""
+    """A variable of zeros that goes with another one, without any gradient."""
     value: jax.Array = request(
         running,
         full,
@@ -196,7 +202,7 @@ def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
         reuse=AUTO_REUSE,
         trainable=False,
     )
-    return value
+    return jax.lax.stop_gradient(value)
 
 
 def _old(running: Pass, full: str) -> jax.Array:
@@ -218,7 +224,7 @@ def _old(running: Pass, full: str) -> jax.Array:
 
 
 def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
-    new = jax.lax.stop_gradient(_fitting(running, full, value, old))
+    new = _fitting(running, full, value, old)
     running.write(full, new)
     return new
 
@@ -230,7 +236,7 @@ def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise TransformError.leaked_assignment(full, running.here())
     array = jnp.asarray(value)
-    if array.weak_type and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
+    if getattr(array, "weak_type", False) and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
         array = array.astype(old.dtype)
     record = running.records.get(full)
     for what in ("shape", "dtype"):

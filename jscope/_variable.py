@@ -78,10 +78,11 @@ def get_variable(
     Args:
       name: Relative to the open scope; may hold slashes, ``"a/v"`` is ``v`` in the scope ``a``.
       shape: Sizes; an int stands for one axis, ``[]`` for a scalar. May be left out where the
-        initializer is a constant or the variable is shared; ``None`` dimensions match any size
-        when sharing.
-      dtype: Any JAX dtype. Else the constant's, else the scope's, else float32. A shared variable
-        is checked against it only if the argument, a constant or a scope asked for one.
+        initializer is a constant or the variable is shared; there, ``None`` dimensions match any
+        size.
+      dtype: Any JAX dtype, that of typed keys too. Else the constant's, else the scope's, else
+        float32. A shared variable is checked against it only if the argument, a constant or a
+        scope asked for one.
       initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or
         an array computed in the function. Else the scope's, else by dtype: glorot_uniform for
         floats (of any rank, as in TF1), zeros for integers and bools.
@@ -107,7 +108,7 @@ def get_variable(
       VariableMismatchError: (ValueError) found with another shape or dtype.
       InitializerError: (ValueError) no shape, no default initializer, or one that does not agree.
       StateError: (ValueError) ``trainable=False`` under ``jscope.transform``, or of a variable that
-        was made trainable.
+        was made trainable; or a trainable key.
       ArgumentError: (ValueError, TypeError) another argument cannot be used.
 
     Example:
@@ -183,7 +184,7 @@ def _through(
     """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults."""
     settings = running.settings
     constant = _resolve_initializer(running, full, initializer, settings)
-    _check_clash(running, full)
+    _check_above(running, full)  # a getter may have made a scope of the name itself
     asked = _asked_dtype(running, full, dtype, constant, settings)
     resolved = asked or _FLOAT32
     names: set[str] = set()  # what the getter asks for
@@ -309,7 +310,7 @@ def request(
 
     resolved = asked or _FLOAT32
     if constant is not None:
-        if wanted is not None and wanted != constant.shape:
+        if wanted is not None and not _fits(wanted, constant.shape):
             raise InitializerError.constant_shape(full, wanted, constant.shape, sites(raw_sites))
         wanted = constant.shape
         if isinstance(initializer, _jaxapi.Tracer):
@@ -327,12 +328,17 @@ def request(
             raise InitializerError.no_default(full, resolved, sites(raw_sites))
     if trainable is not True:
         trainable = _trainable(running, full, trainable)
+    is_key = not isinstance(resolved, np.dtype)
+    if is_key and trainable:
+        raise StateError.trainable_key(full, resolved, sites(raw_sites))
     if collections is not None:
         collections = _collections(collections)
     if regularizer is not None or settings.regularizer is not None:
         regularizer = check_function("regularizer", regularizer, settings.regularizer)
     if constraint is not None or settings.constraint is not None:
         constraint = check_function("constraint", constraint, settings.constraint)
+    if is_key:
+        regularizer = constraint = None  # those of a scope are for numbers
     if partitioner is None:
         partitioner = settings.partitioner
 
@@ -422,6 +428,10 @@ def _check_clash(running: Pass, full: str) -> None:
     below = running.scope_names.get(full)
     if below is not None:
         raise NameClashError.make(full, below.name, first=below.sites, again=running.here())
+    _check_above(running, full)
+
+
+def _check_above(running: Pass, full: str) -> None:
     prefix = full.rpartition("/")[0]
     while prefix not in running.scope_names:
         above = running.records.get(prefix)
@@ -480,6 +490,9 @@ def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+    if not isinstance(dtype, type) and jnp.issubdtype(dtype, jax.dtypes.extended):
+        keys: np.dtype[Any] = dtype  # of typed keys: JAX's own, no dtype of NumPy
+        return keys
     if dtype is int:  # as in TF1, which does not say how many bits it would have
         raise TypeError(dtype)
     found = jnp.dtype(dtype)
@@ -518,18 +531,21 @@ def _dimension(running: Pass, full: str, dim: Any) -> int | None:
     return size
 
 
+def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a shape is the one asked for, in which None matches any size."""
+    return wanted == shape or (
+        len(wanted) == len(shape)
+        and all(dim is None or dim == size for dim, size in zip(wanted, shape, strict=True))
+    )
+
+
 def _check_found(
     running: Pass, full: str, found: Any, wanted: Any, asked: Any, constant: Any
 ) -> None:
     """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
-    if wanted is None and constant is not None:
-        wanted = constant.shape
-    if wanted is not None and wanted != found.shape:
-        fits = len(wanted) == len(found.shape) and all(
-            dim is None or dim == size for dim, size in zip(wanted, found.shape, strict=True)
-        )
-        if not fits:
-            raise _mismatch(running, full, "shape", wanted, found.shape, found)
+    for shape in (wanted, None if constant is None else constant.shape):
+        if shape is not None and not _fits(shape, found.shape):
+            raise _mismatch(running, full, "shape", shape, found.shape, found)
     if asked is not None and found.dtype != asked:
         raise _mismatch(running, full, "dtype", asked, found.dtype, found)
 

@@ -80,7 +80,7 @@ def where(sites: Sequence[Site]) -> str:
 def _brief(value: object) -> str:
     """A value in a message: never an array's values, never more than a line."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is not None and dtype is not None:
+    if shape is not None and dtype is not None and not isinstance(value, type):
         return _aval(shape, dtype)
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
@@ -335,14 +335,22 @@ class VariableNotFoundError(JscopeError, ValueError):
 
     @classmethod
     def to_assign(cls, name: str, *, known: Iterable[str], sites: tuple[Site, ...]) -> Self:
-        near = tuple(_near(name, known))
+        names = list(dict.fromkeys(known))
+        below = [other for other in names if other.startswith(f"{name}/")]
+        near = tuple(below or _near(name, names))
+        fix = (
+            "it is a scope, as of a custom getter that made several variables for this name: "
+            "assign to one of them."
+            if below
+            else "make it first, get_variable(name, ..., trainable=False), or correct the name; it "
+            "is relative to the open scope."
+        )
         return cls._report(
             f"Variable {name} does not exist, so it cannot be assigned.",
             {
                 "asked": f"at {where(sites)}",
-                "near": _quote(near),
-                "fix": "make it first, get_variable(name, ..., trainable=False), or correct the "
-                "name; it is relative to the open scope.",
+                "near": _some(near) if near else None,
+                "fix": fix,
             },
             name=name,
             near=near,
@@ -801,6 +809,18 @@ class StateError(JscopeError, ValueError):
                 "asked": f"at {where(sites)}",
                 "fix": "use jscope.transform_with_state, which returns (params, state); or make "
                 "the variable trainable.",
+            },
+            name=name,
+            sites=sites,
+        )
+
+    @classmethod
+    def trainable_key(cls, name: str, dtype: object, sites: tuple[Site, ...]) -> Self:
+        return cls._report(
+            f"Variable {name} is of {dtype}, and a key cannot be trained.",
+            {
+                "asked": f"at {where(sites)}",
+                "fix": "make it with trainable=False, under jscope.transform_with_state.",
             },
             name=name,
             sites=sites,

@@ -374,7 +374,9 @@ def _value(name: str, value: Any, dtype: Any) -> Any:
         next((rank for rank, kind in enumerate(kinds) if jnp.issubdtype(other, kind)), len(kinds))
         for other in (array.dtype, dtype)
     ]
-    if ranks[0] > ranks[1]:
+    if array.dtype == dtype:
+        return array
+    if ranks[0] > ranks[1] or ranks[1] == len(kinds):
         raise ArgumentError.make(
             f"initial value of {name}", value, f"numbers that {dtype} can hold"
         )

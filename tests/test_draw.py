@@ -103,7 +103,7 @@ def test_without_rng_a_draw_is_an_error() -> None:
             "jscope.has_rng() tells whether there is one."
         )
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-    with pytest.raises(errors.RngError):
+    with pytest.raises(errors.RngError, match=r"^next_rng_key was called, but rng is None"):
         js.without_apply_rng(net).apply({})
     assert len(net.specs()) == 0
 
@@ -171,5 +171,5 @@ def test_a_computed_initial_value_may_draw() -> None:
     params = net.init(3, jnp.ones(4))
     chex.assert_trees_all_equal(params, net.init(3, jnp.ones(4)))
     assert not jnp.array_equal(params["v"], net.init(4, jnp.ones(4))["v"])
-    with pytest.raises(errors.RngError):
+    with pytest.raises(errors.RngError, match=r"^next_rng_key was called, but rng is None"):
         net.init(None, jnp.ones(4))

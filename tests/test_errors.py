@@ -663,7 +663,7 @@ def test_what_is_no_rng(rng: Any) -> None:
     assert str(c.value).endswith(
         "  fix:    pass jax.random.key(0), jax.random.PRNGKey(0), an int, or None."
     )
-    with pytest.raises(errors.RngError):
+    with pytest.raises(errors.RngError, match=r"^rng must be a key, an int seed or None, got "):
         js.transform(lambda: None).apply({}, rng)
 
 

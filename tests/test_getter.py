@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -722,3 +723,235 @@ def test_a_getter_of_a_call_or_setter_that_is_not_callable_is_refused() -> None:
 
     for fn in (by_call, by_setter, under_another):
         refused(fn, ValueError, "Passed a custom_getter which is not callable: 3")
+
+
+# A getter that makes a scope of the name
+
+
+def parts(getter: Any, name: str, **kwargs: Any) -> Any:
+    """``k`` as the sum of ``k/0`` and ``k/1``."""
+    return getter(f"{name}/0", **kwargs) + getter(f"{name}/1", **kwargs)
+
+
+def halves(getter: Any, name: str, **kwargs: Any) -> Any:
+    """``k`` as the pair of ``k/l`` and ``k/r``."""
+    return getter(f"{name}/l", **kwargs), getter(f"{name}/r", **kwargs)
+
+
+def unlike(getter: Any, name: str, shape: Any, initializer: Any, **kwargs: Any) -> Any:
+    """``k`` as a direction ``k/v`` and a length ``k/g``, of different shapes."""
+    v = getter(f"{name}/v", shape=shape, initializer=initializer, **kwargs)
+    return v * getter(f"{name}/g", shape=[], initializer=ones, **kwargs)
+
+
+def one_below(getter: Any, name: str, **kwargs: Any) -> Any:
+    return getter(f"{name}/value", **kwargs)
+
+
+SPLITTING = {
+    "parts": (parts, ["k/0", "k/1"]),
+    "halves": (halves, ["k/l", "k/r"]),
+    "unlike": (unlike, ["k/v", "k/g"]),
+    "one below": (one_below, ["k/value"]),
+}
+
+
+def shared_by_scope(getter: Any) -> list[Any]:
+    with js.variable_scope("s", custom_getter=getter):
+        first = js.get_variable("k", [2])
+    with js.variable_scope("s", custom_getter=getter, reuse=True):
+        return [first, js.get_variable("k", [2]), js.get_variable("k")]
+
+
+def shared_by_auto_reuse(getter: Any) -> list[Any]:
+    with js.variable_scope("s", custom_getter=getter, reuse=AUTO):
+        return [js.get_variable("k", [2]) for _ in range(3)]
+
+
+def shared_by_a_template(getter: Any) -> list[Any]:
+    share = js.make_template("s", lambda: js.get_variable("k", [2]), custom_getter_=getter)
+    return [share() for _ in range(3)]
+
+
+def shared_by_the_getter_of_the_call(getter: Any) -> list[Any]:
+    with js.variable_scope("s", reuse=AUTO):
+        return [js.get_variable("k", [2], custom_getter=getter) for _ in range(3)]
+
+
+def shared_by_a_getter_that_says_so(getter: Any) -> list[Any]:
+    def sharing(getter_: Any, **kwargs: Any) -> Any:
+        return getter(lambda *args, **kw: getter_(*args, **{**kw, "reuse": AUTO}), **kwargs)
+
+    with js.variable_scope("s", custom_getter=lambda getter, **kwargs: sharing(getter, **kwargs)):
+        return [js.get_variable("k", [2]) for _ in range(3)]
+
+
+def shared_below_another_getter(getter: Any) -> list[Any]:
+    with (
+        js.variable_scope("s", custom_getter=same, reuse=AUTO),
+        js.variable_scope(js.get_variable_scope(), custom_getter=getter),
+        js.variable_scope(js.get_variable_scope(), custom_getter=same),
+    ):
+        return [js.get_variable("k", [2]) for _ in range(3)]
+
+
+def shared_inside_inner_transforms(getter: Any) -> list[Any]:
+    with js.variable_scope("s", custom_getter=getter, reuse=AUTO):
+        ask = lambda: js.get_variable("k", [2])  # noqa: E731
+        return [ask(), jax.checkpoint(ask)(), jax.jit(ask)(), js.checkpoint(ask)()]
+
+
+SHARING = [
+    shared_by_scope,
+    shared_by_auto_reuse,
+    shared_by_a_template,
+    shared_by_the_getter_of_the_call,
+    shared_by_a_getter_that_says_so,
+    shared_below_another_getter,
+    shared_inside_inner_transforms,
+]
+
+
+@pytest.mark.parametrize("share", SHARING)
+@pytest.mark.parametrize("kind", SPLITTING)
+def test_what_a_getter_made_below_a_name_is_shared_by_that_name(kind: str, share: Any) -> None:
+    getter, made = SPLITTING[kind]
+    net = js.transform(lambda: share(getter))
+    params = net.init(0)
+    assert [f"s/{name}" for name in made] == list(net.specs())
+    for out in (net.apply(params, None), jax.jit(net.apply)(params, None)):
+        first, *others = out
+        assert others
+        for other in others:
+            chex.assert_trees_all_equal(first, other)
+
+
+def test_getters_that_make_scopes_of_names_nest() -> None:
+    def fn():
+        with js.variable_scope("s", custom_getter=parts, reuse=AUTO):
+            js.get_variable("plain", [2])
+            with js.variable_scope("t", custom_getter=halves):
+                first = js.get_variable("k", [2])
+                again = js.get_variable("k", [2])
+        return first, again
+
+    made = ["s/plain/0", "s/plain/1", *(f"s/t/k/{side}/{i}" for side in "lr" for i in (0, 1))]
+    net = js.transform(fn)
+    assert list(net.specs()) == made
+    chex.assert_trees_all_equal(*net.apply(net.init(0), None))
+
+
+def test_asking_such_a_getter_again_without_reuse_is_refused_for_what_it_makes() -> None:
+    def fn():
+        with js.variable_scope("s", custom_getter=parts):
+            js.get_variable("k", [2])
+            js.get_variable("k", [2])
+
+    refused(fn, errors.VariableExistsError, "Variable s/k/0 already exists, disallowed")
+
+
+def test_asking_such_a_getter_for_another_shape_is_refused_for_what_it_makes() -> None:
+    def fn():
+        with js.variable_scope("s", custom_getter=parts, reuse=AUTO):
+            js.get_variable("k", [2])
+            js.get_variable("k", [3])
+
+    refused(fn, errors.VariableMismatchError, "Trying to share variable s/k/0, but specified shape")
+
+
+def test_a_later_call_of_a_template_makes_no_more_below_a_name() -> None:
+    def fn():
+        many = iter([["0", "1"], ["0", "1", "2"]])
+
+        def growing(getter, name, **kwargs):
+            return [getter(f"{name}/{part}", **kwargs) for part in next(many)]
+
+        share = js.make_template("t", lambda: js.get_variable("k", [2]), custom_getter_=growing)
+        share()
+        share()
+
+    refused(fn, errors.VariableNotFoundError, "Variable t/k/2 does not exist")
+
+
+@pytest.mark.parametrize("reuse", [False, AUTO, True])
+@pytest.mark.parametrize("getter", [None, same], ids=["plain", "getter that passes on"])
+def test_a_name_of_which_a_getter_made_a_scope_is_no_variable(reuse: Any, getter: Any) -> None:
+    def fn():
+        js.get_variable("k", [2], custom_getter=parts)
+        with js.variable_scope("", reuse=reuse):
+            js.get_variable("k", [2], custom_getter=getter)
+
+    error, _ = refused(fn, errors.NameClashError, "^Variable k cannot be made: k would be a variab")
+    assert error.other == "k/0"
+
+
+def test_a_variable_is_no_scope_for_a_getter_to_make_more_in() -> None:
+    def fn():
+        js.get_variable("k", [2])
+        js.get_variable("k", [2], custom_getter=parts)
+
+    refused(fn, errors.NameClashError, "Variable k/0 cannot be made: k would be a variable and")
+
+
+def test_a_getter_may_make_a_scope_of_some_names_and_pass_others_on() -> None:
+    def matrices(getter, name, shape, **kwargs):
+        if shape is not None and len(shape) < 2:
+            return getter(name, shape, **kwargs)
+        return parts(getter, name, shape=shape, **kwargs)
+
+    def fn(x):
+        with js.variable_scope("s", custom_getter=matrices, reuse=AUTO):
+            for _ in range(2):
+                x = x @ js.get_variable("kernel", [3, 3]) + js.get_variable("bias", [3])[None]
+        return x
+
+    net = js.transform(fn)
+    x = jnp.ones([2, 3])
+    params = net.init(0, x)
+    assert list(net.specs(x)) == ["s/kernel/0", "s/kernel/1", "s/bias"]
+    kernel, bias = params["s"]["kernel"]["0"] + params["s"]["kernel"]["1"], params["s"]["bias"]
+    expected = (x @ kernel + bias[None]) @ kernel + bias[None]
+    np.testing.assert_allclose(net.apply(params, None, x), expected, rtol=1e-6)
+
+
+def test_layers_share_what_a_getter_made_below_their_names() -> None:
+    def fn(x):
+        with js.variable_scope("s", custom_getter=unlike, reuse=AUTO):
+            return js.layers.dense(js.layers.dense(x, 3, name="d"), 3, name="d")
+
+    net = js.transform(fn)
+    x = jnp.ones([2, 3])
+    assert list(net.specs(x)) == [f"s/d/{v}/{part}" for v in ("kernel", "bias") for part in "vg"]
+    assert net.apply(net.init(0, x), None, x).shape == (2, 3)
+
+
+def test_what_one_getter_made_below_a_name_is_assigned_by_that_name() -> None:
+    def fn():
+        options = {"initializer": 1.0, "trainable": False, "custom_getter": one_below}
+        js.get_variable("k", **options)
+        return js.assign("k", 5.0)
+
+    net = js.transform_with_state(fn)
+    out, state = net.apply(*net.init(0), None)
+    assert (out, state) == (5, js.Params({"k": {"value": jnp.float32(5)}}))
+
+
+def test_a_name_of_which_a_getter_made_several_cannot_be_assigned() -> None:
+    def fn():
+        js.get_variable("k", initializer=1.0, trainable=False, custom_getter=parts)
+        js.assign("k/0", 2.0)
+        js.assign("k", 5.0)
+
+    net = js.transform_with_state(fn)
+    state = {"k": {"0": jnp.zeros([]), "1": jnp.zeros([])}}
+    line = fn.__code__.co_firstlineno + 3
+    for call in (lambda: net.init(0), lambda: net.apply({}, state, None)):
+        with pytest.raises(errors.VariableNotFoundError) as caught:
+            call()
+        assert str(caught.value) == (
+            "Variable k does not exist, so it cannot be assigned.\n"
+            f"  asked:  at tests/test_getter.py:{line} in fn\n"
+            "  near:   'k/0', 'k/1'\n"
+            "  fix:    it is a scope, as of a custom getter that made several variables for this "
+            "name: assign to one of them."
+        )

@@ -107,6 +107,9 @@ def test_moving_average_reads_averages(params: Any) -> None:
     part = under(getters.moving_average({"net": {"dense": averages["net"]["dense"]}}))
     mixed = {"net": {**params["net"], "dense": averages["net"]["dense"]}}
     chex.assert_trees_all_equal(part.apply(params, None, X), PLAIN.apply(mixed, None, X))
+    slopes = jax.grad(lambda p: part.apply(p, None, X).sum(), allow_int=True)(params)["net"]
+    assert not slopes["dense"]["kernel"].any()  # an average in its place has no gradient for it
+    assert slopes["dense_1"]["kernel"].any()
     with pytest.raises(
         errors.ArgumentError, match=r"average of net/dense/bias must be of shape \(4,"
     ):
@@ -242,7 +245,7 @@ def test_what_arg_scope_refuses() -> None:
     ):
         with pytest.raises(errors.ArgumentError, match=text), js.arg_scope(functions, **defaults):
             pass
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(errors.ArgumentError, match="add_arg_scope must be a function, got 3"):
         js.add_arg_scope(3)
 
 
@@ -380,7 +383,9 @@ def test_weight_normalization_splits_what_starts_as_an_array() -> None:
 )
 def test_a_getter_of_matrices_that_fits_a_vector_fits_nothing(getter: Any) -> None:
     net = js.transform(lambda: js.get_variable("b", [4], custom_getter=getter))
-    with pytest.raises(errors.EmptySelectionError):
+    with pytest.raises(
+        errors.EmptySelectionError, match=r"fits none of the variables that this pass asked it for"
+    ):
         net.init(0)
 
 

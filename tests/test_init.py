@@ -174,6 +174,28 @@ def test_a_fresh_initializer_in_every_layer_compiles_once(compilations: Counter)
     assert compilations.count == 0
 
 
+def test_an_init_inside_another_pass_compiles_no_sampler_again(compilations: Counter) -> None:
+    inner = js.transform(
+        lambda: js.get_variable("w", [5, 11], initializer=jax.nn.initializers.normal(0.375))
+    )
+    key = jax.random.key(0)
+    compilations.count = 0
+    wanted = inner.init(key)
+    assert compilations.count == 1
+    found: list[Any] = []
+
+    def outer(depth: int) -> None:
+        found.append(inner.init(key))
+        if depth:
+            js.transform(outer).apply({}, None, depth - 1)
+
+    js.transform(outer).apply({}, None, 2)
+    assert compilations.count == 1
+    assert len(found) == 3
+    for values in found:
+        chex.assert_trees_all_equal(values, wanted)
+
+
 SCALE = 1.0
 
 

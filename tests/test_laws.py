@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import KINDS, NO_GRADIENT, NO_REVERSE, PROGRAMS, TRANSFORMS, X, block, wrapped
+from cases import KINDS, NO_GRADIENT, NO_REVERSE, PROGRAMS, TRANSFORMS, Block, X, block, wrapped
 from jax import lax
 
 import jscope as js
@@ -177,6 +177,50 @@ def test_branches_through_one_wrapper_are_told_apart() -> None:
         js.transform(program).init(0, X)
 
 
+def with_activation(act: Callable[..., jax.Array]) -> Block:
+    """Functions that differ only by what their closure calls."""
+
+    def layer(x: jax.Array) -> jax.Array:
+        return act(js.layers.dense(x, 3))
+
+    return layer
+
+
+def is_large(x: jax.Array) -> jax.Array:
+    return x.sum() > 1e9
+
+
+TWO_CALLABLES: dict[str, Callable[[Any], Block]] = {
+    "switch": lambda lib: (
+        lambda x: lib.switch(1, [with_activation(jnp.tanh), with_activation(jax.nn.relu)], x)
+    ),
+    "cond": lambda lib: (
+        lambda x: lib.cond(is_large(x), with_activation(jnp.tanh), with_activation(jax.nn.relu), x)
+    ),
+    "while_loop": lambda lib: (
+        lambda x: lib.while_loop(with_activation(is_large), with_activation(jnp.tanh), x)
+    ),
+}
+
+
+@pytest.mark.parametrize("lib", [lax, js], ids=["raw", "twin"])
+@pytest.mark.parametrize("name", TWO_CALLABLES)
+def test_functions_that_differ_by_a_callable_in_their_closure_are_two_requests(
+    name: str, lib: Any
+) -> None:
+    net = js.transform(TWO_CALLABLES[name](lib))
+    x = X[None]
+    assert list(net.specs(x)) == [
+        f"{layer}/{part}" for layer in ("dense", "dense_1") for part in ("kernel", "bias")
+    ]
+    params = net.init(0, x)
+    for apply in (net.apply, jax.jit(net.apply)):
+        out = apply(params, None, x)
+        own = params["dense_1"]  # of the branch that is taken here
+        wanted = x if name == "while_loop" else jax.nn.relu(x @ own["kernel"] + own["bias"][None])
+        chex.assert_trees_all_close(out, wanted, rtol=1e-5)
+
+
 def repeated_by_associative_scan(x: jax.Array) -> jax.Array:
     def combine(a: jax.Array, b: jax.Array) -> jax.Array:
         with js.variable_scope(None, "combine"):
@@ -330,11 +374,24 @@ def test_apply_traces_once_for_equal_shapes() -> None:
     assert len(runs) == 1
 
 
-def test_init_and_apply_are_stable_function_objects() -> None:
-    net = js.transform(block)
-    runs = []
-    init = jax.jit(net.init)
-    del runs
-    assert net.init is net.init
-    assert init(0, X).keys() == jax.jit(net.init)(1, X).keys()
-    assert jax.jit(net.init)._cache_size() == 1
+@pytest.mark.parametrize("transform", [js.transform, js.transform_with_state])
+def test_init_and_apply_are_stable_function_objects(transform: Any) -> None:
+    runs: list[None] = []
+
+    def program(x: jax.Array) -> jax.Array:
+        runs.append(None)
+        return block(x)
+
+    net = transform(program)
+    init, apply = net
+    assert (init, apply) == (net.init, net.apply)
+    assert js.without_apply_rng(net).init is init
+    trees = init(0, X)
+    given = (trees, None, X) if transform is js.transform else (*trees, None, X)
+    runs.clear()
+    for seed, function in enumerate((init, net.init, init)):
+        chex.assert_trees_all_equal_shapes(jax.jit(function)(seed, X), trees)
+    assert len(runs) == 1
+    for function in (apply, net.apply, apply):
+        chex.assert_trees_all_equal_shapes(jax.jit(function)(*given), apply(*given))
+    assert len(runs) == 1 + 1 + 3  # one jitted, three eager

@@ -395,7 +395,7 @@ def test_numpy_arrays_are_inputs_too() -> None:
 
 
 def test_layers_with_variables_need_a_pass_and_others_do_not() -> None:
-    with pytest.raises(errors.NoPassError):
+    with pytest.raises(errors.NoPassError, match="was called outside a pass"):
         layers.dense(jnp.ones([1, 2]), 3)
     assert layers.max_pooling1d(jnp.ones([1, 4, 2]), 2, 2).shape == (1, 2, 2)
 
@@ -730,7 +730,7 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean() -> None:
 def test_dropout_that_drops_nothing_draws_no_key(options: dict[str, Any]) -> None:
     x = numbers(3)
     chex.assert_trees_all_equal(run(lambda x: layers.dropout(x, **options), x, rng=None), x)
-    with pytest.raises(errors.RngError):
+    with pytest.raises(errors.RngError, match=r"^next_rng_key was called, but rng is None"):
         run(drop, x, rng=None)
 
 
@@ -1223,14 +1223,16 @@ def test_a_cell_without_a_zero_state_needs_an_initial_one() -> None:
         js.transform(lambda: layers.dynamic_rnn(keep, jnp.ones([2, 5, 3]))).init(0)
 
 
-@pytest.mark.parametrize("name", ["a//b", 3])
-def test_names_are_checked_as_those_of_scopes(name: Any) -> None:
-    with pytest.raises(errors.InvalidNameError):
+@pytest.mark.parametrize(
+    ("name", "match"), [("a//b", "'a//b' is not a valid scope name"), (3, "must be a string")]
+)
+def test_names_are_checked_as_those_of_scopes(name: Any, match: str) -> None:
+    with pytest.raises(errors.InvalidNameError, match=match):
         js.transform(lambda: layers.dense(ROWS, 2, name=name)).init(0)
 
 
 def test_an_unknown_reuse_is_refused() -> None:
-    with pytest.raises(errors.ReuseError):
+    with pytest.raises(errors.ReuseError, match=r"^The reuse parameter must be True or False"):
         js.transform(lambda: layers.dense(ROWS, 2, reuse="yes")).init(0)  # type: ignore[arg-type]
 
 

@@ -92,6 +92,39 @@ def test_variables_made_inside_transforms_and_stacks_count_too() -> None:
     chex.assert_trees_all_close(total, sum(wanted), rtol=1e-6)
 
 
+def test_inside_a_block_a_regularizer_sees_the_layer_it_is_in() -> None:
+    largest = lambda w: jnp.max(w)  # noqa: E731 - of a layer, and not of what is smaller
+
+    def inner(x: jax.Array) -> Any:
+        x = x * js.get_variable("w", [3])
+        return x, js.get_regularization_losses("s")
+
+    def outer(x: jax.Array) -> Any:
+        x = x * js.get_variable("v", [3])
+        with js.variable_scope("inner"):
+            x, seen = js.layer_stack(2)(lambda carry, _: inner(carry))(x, jnp.zeros(2))
+        return x, (seen, js.get_regularization_losses("s"))
+
+    def fn(x: jax.Array) -> Any:
+        with js.variable_scope("s", regularizer=largest):
+            js.get_variable("u", [3])
+            _, (inside, around) = js.layer_stack(4)(lambda carry, _: outer(carry))(x, jnp.zeros(4))
+        return inside, around, js.get_regularization_losses("s")
+
+    net = js.transform(fn)
+    params = net.init(0, X)
+    u, v, w = (params["s"][name] for name in ("u", "v", "inner"))
+    w = w["w"]
+    assert (v.shape, w.shape) == ((4, 3), (4, 2, 3))
+    inside, around, after = jax.jit(net.apply)(params, None, X)
+    # u, v and w as each inner layer sees them, as each outer one does, and as all of the function.
+    wanted = [jnp.full([4, 2], u.max()), jnp.stack([v.max(1)] * 2, 1), w.max(2)]
+    chex.assert_trees_all_equal(inside, wanted)
+    wanted = [jnp.full(4, u.max()), v.max(1), w.max(2).sum(1)]
+    chex.assert_trees_all_close(around, wanted, rtol=1e-6)
+    chex.assert_trees_all_close(after, [u.max(), v.max(1).sum(), w.max(2).sum()], rtol=1e-6)
+
+
 def test_what_is_not_trainable_has_a_loss_inside_only() -> None:
     def fn() -> jax.Array:
         js.get_variable("v", initializer=3.0, trainable=False, regularizer=square)
@@ -186,20 +219,34 @@ def test_values_added_inside_a_twin_that_runs_once_get_out(twin: Any) -> None:
 
 
 LOSING = {
-    "raw jax.checkpoint": lambda f: jax.checkpoint(f),
-    "raw jax.lax.scan": lambda f: lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, None, 2),
-    "a loop, branch or stack": lambda f: lambda x: js.layer_stack(2)(f)(x),
+    "jax.checkpoint": lambda f: jax.checkpoint(f),
+    "jax.lax.scan": lambda f: lambda x: jax.lax.scan(lambda c, _: (f(c), None), x, None, 2),
+    "layer_stack": lambda f: lambda x: js.layer_stack(2)(f)(x),
+    "scan": lambda f: lambda x: js.scan(lambda c, _: (f(c), None), x, None, 2),
+    "cond": lambda f: lambda x: js.cond(x[0] > 0, f, lambda y: y, x),
+    "while_loop": lambda f: lambda x: js.while_loop(lambda c: c[0] < 1, f, x),
+    "split": lambda f: lambda x: js.vmap(f, variables="split")(x[None])[0],
+    # A twin lets values out as far as what is around it does.
+    "jit in scan": lambda f: LOSING["scan"](js.jit(f)),
+    "checkpoint of jit in cond": lambda f: LOSING["cond"](js.checkpoint(js.jit(f))),
+    "grad in layer_stack": lambda f: LOSING["layer_stack"](
+        lambda x: js.grad(lambda y: f(y).sum())(x)
+    ),
+    "scan in jit": lambda f: js.jit(LOSING["scan"](f)),
+    "checkpoint in split in jit": lambda f: js.jit(LOSING["split"](js.checkpoint(f))),
 }
 
 
-@pytest.mark.parametrize("place", LOSING)
-def test_values_that_could_not_get_out_are_refused(place: str) -> None:
+@pytest.mark.parametrize("name", LOSING)
+def test_values_that_could_not_get_out_are_refused(name: str) -> None:
+    place = f"raw {name}" if name.startswith("jax.") else "a loop, branch or stack"
+
     def add(x: jax.Array) -> jax.Array:
         js.add_to_collection("mine", x)
         return x
 
     with pytest.raises(errors.TransformError) as caught:
-        js.transform(LOSING[place](add)).init(0, X)
+        js.transform(LOSING[name](add)).init(0, X)
     line = add.__code__.co_firstlineno + 1
     assert str(caught.value).startswith(
         f"Nothing can be added to the collection 'mine' inside {place}: the value could not get out "
@@ -234,11 +281,11 @@ def test_the_arguments_are_checked() -> None:
     for call in (js.get_collection, lambda key: js.add_to_collection(key, 1)):
         with pytest.raises(errors.ArgumentError, match="The key of a collection must be a string"):
             js.transform(call).init(0, 3)
-        with pytest.raises(errors.NoPassError):
+        with pytest.raises(errors.NoPassError, match="_collection was called outside a pass"):
             call("k")
-    with pytest.raises(errors.InvalidNameError):
+    with pytest.raises(errors.InvalidNameError, match="'a//b' is not a valid scope name"):
         js.transform(js.get_regularization_losses).init(0, "a//b")
-    with pytest.raises(errors.ArgumentError):
+    with pytest.raises(errors.ArgumentError, match="scope must be a full name or None, got 3"):
         js.transform(lambda: js.get_collection("k", 3)).init(0)
     assert js.transform(js.get_regularization_loss).apply({}, None) == 0
 

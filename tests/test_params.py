@@ -259,11 +259,11 @@ def test_specs_are_immutable_ordered_and_pickle() -> None:
     assert repr(specs) == (
         "Specs([VariableSpec('linear/w', float32[3,1]), VariableSpec('linear/b', float32[1,1])])"
     )
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         specs["x"] = 1
     with pytest.raises(TypeError, match="immutable"):
         specs.x = 1
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="cannot assign to field 'name'"):
         specs["linear/w"].name = "x"
     again = pickle.loads(pickle.dumps(specs))
     assert list(again) == list(specs)

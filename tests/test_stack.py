@@ -404,13 +404,16 @@ def test_the_arguments_are_checked() -> None:
     with pytest.raises(errors.ArgumentError, match="must be a function, got 3"):
         js.layer_stack(2)(3)
     stack = js.layer_stack(2)(lambda c, x: (c, x))
-    for call in (
-        lambda: stack(X, jnp.ones(3)),
-        lambda: stack(X, X, X),
-        lambda: stack(X, training=True),
-        lambda: js.layer_stack(2)(lambda c, x: c)(X, jnp.ones(2)),
+    for call, match in (
+        (lambda: stack(X, jnp.ones(3)), r"xs of layer_stack must be arrays \[2, ...\], got float"),
+        (lambda: stack(X, X, X), "arguments of a layer stack must be a carry, and xs or not"),
+        (lambda: stack(X, training=True), "arguments of a layer stack must be a carry, and xs or"),
+        (
+            lambda: js.layer_stack(2)(lambda c, x: c)(X, jnp.ones(2)),
+            r"result of a block with xs must be a pair \(carry, y\)",
+        ),
     ):
-        with pytest.raises(errors.ArgumentError):
+        with pytest.raises(errors.ArgumentError, match=match):
             js.transform(call).init(0)
 
 

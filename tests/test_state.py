@@ -189,11 +189,11 @@ def test_what_cannot_be_assigned(call: Any) -> None:
             run()
     with pytest.raises(errors.ArgumentError, match="value assigned to a/v must be an array"):
         js.transform_with_state(lambda: (make(), call("a/v", "text"))).init(0)
-    with pytest.raises(errors.NameTypeError):
+    with pytest.raises(errors.NameTypeError, match="name of a variable must be a string, got 3"):
         js.transform_with_state(lambda: call(3, 0.0)).init(0)
-    with pytest.raises(errors.InvalidNameError):
+    with pytest.raises(errors.InvalidNameError, match="'a//v' is not a valid variable name"):
         js.transform_with_state(lambda: call("a//v", 0.0)).init(0)
-    with pytest.raises(errors.NoPassError):
+    with pytest.raises(errors.NoPassError, match=r"^assign.* was called outside a pass"):
         call("v", 0.0)
 
 
@@ -269,27 +269,134 @@ def test_python_numbers_take_the_dtype_of_the_variable() -> None:
         net.init(0, jnp.int32, 0.5)
 
 
-def test_an_assigned_value_carries_no_gradient() -> None:
-    def fn(x: jax.Array) -> jax.Array:
+def hidden(x: jax.Array) -> jax.Array:
+    """A recurrent step whose hidden state is a variable, [3] -> []."""
+    w = js.get_variable("w", [3])
+    js.get_variable("h", [3], initializer=ZEROS, trainable=False)
+    with js.variable_scope("", reuse=True):
+        js.assign("h", jnp.tanh(js.get_variable("h") * w + x))
+        return js.get_variable("h").sum()
+
+
+def test_a_hidden_state_trains_through_time() -> None:
+    net = js.transform_with_state(lambda xs: sum([hidden_again(x) for x in xs]))
+
+    def hidden_again(x: jax.Array) -> jax.Array:
+        with js.variable_scope("", reuse=js.AUTO_REUSE):
+            return hidden(x)
+
+    step = js.transform_with_state(hidden)
+    xs = [jnp.array([0.5, -1.0, 2.0]) * i for i in (1, 2, 3)]
+    params, state = net.init(0, xs)
+    state = jax.tree.map(lambda leaf: leaf + 0.3, state)
+
+    def in_one_pass(params: Any, state: Any) -> Any:
+        return net.apply(params, state, None, xs)
+
+    def in_several_passes(params: Any, state: Any) -> Any:
+        total = jnp.zeros([])
+        for x in xs:
+            out, state = step.apply(params, state, None, x)
+            total += out
+        return total, state
+
+    def in_a_scan_of_passes(params: Any, state: Any) -> Any:
+        def body(state: Any, x: Any) -> Any:
+            out, state = step.apply(params, state, None, x)
+            return state, out
+
+        state, outs = jax.lax.scan(body, state, jnp.stack(xs))
+        return outs.sum(), state
+
+    def by_hand(params: Any, state: Any) -> Any:
+        total, h = jnp.zeros([]), state["h"]
+        for x in xs:
+            h = jnp.tanh(h * params["w"] + x)
+            total += h.sum()
+        return total, {"h": h}
+
+    def everything(f: Any) -> Any:
+        loss = lambda *args: f(*args)[0] + jnp.vdot(f(*args)[1]["h"], xs[0])  # noqa: E731
+        return f(params, state)[0], jax.grad(loss, argnums=(0, 1))(params, state)
+
+    wanted = jax.tree.leaves(everything(by_hand))
+    assert all(jnp.abs(leaf).max() > 1e-2 for leaf in wanted)
+    for f in (in_one_pass, in_several_passes, in_a_scan_of_passes):
+        for ours, theirs in zip(jax.tree.leaves(everything(f)), wanted, strict=True):
+            chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+ASSIGNING: dict[str, Any] = {
+    "assign": (lambda w, x: js.assign("v", w * x), lambda v, w, x: w * x),
+    "assign_add": (lambda w, x: js.assign_add("v", w * x), lambda v, w, x: v + w * x),
+    "assign_sub": (lambda w, x: js.assign_sub("v", w * x), lambda v, w, x: v - w * x),
+}
+
+
+@pytest.mark.parametrize("read", ["returned", "read later", "new state"])
+@pytest.mark.parametrize("name", ASSIGNING)
+def test_an_assigned_value_is_the_value_given_gradients_included(name: str, read: str) -> None:
+    assign, by_hand = ASSIGNING[name]
+
+    def fn(x: jax.Array) -> Any:
         w = js.get_variable("w", initializer=2.0)
-        js.get_variable("v", initializer=0.0, trainable=False)
-        return x * w + js.assign("v", x * w)
+        js.get_variable("v", initializer=1.0, trainable=False)
+        new = assign(w, x)
+        with js.variable_scope("", reuse=True):
+            return {"returned": new, "read later": js.get_variable("v"), "new state": x}[read]
 
     net = js.transform_with_state(fn)
     params, state = net.init(0, 3.0)
 
-    def loss(params: Any, x: Any) -> Any:
-        return net.apply(params, state, None, x)
+    def ours(w: Any, v: Any, x: Any) -> jax.Array:
+        out, new = net.apply({"w": w}, {"v": v}, None, x)
+        return (new["v"] if read == "new state" else out) ** 2
 
-    (value, after), gradient = jax.value_and_grad(loss, has_aux=True)(params, 3.0)
-    assert (float(value), float(after["v"]), float(gradient["w"])) == (12, 6, 3)
-    second = jax.grad(lambda p: jax.grad(loss, has_aux=True)(p, 3.0)[0]["w"] ** 2)(params)
-    assert float(second["w"]) == 0
-    assert float(jax.grad(lambda x: loss(params, x)[0])(3.0)) == 2
-    _, tangent = jax.linearize(lambda p: loss(p, 3.0)[0], params)
-    assert float(tangent(params)) == 6
-    # What the optimizer of a bilevel program needs: state is an argument as any other.
-    assert float(jax.grad(lambda s: net.apply(params, s, None, 3.0)[0])(state)["v"]) == 0
+    def theirs(w: Any, v: Any, x: Any) -> Any:
+        return by_hand(v, w, x) ** 2
+
+    given = params["w"], state["v"], jnp.float32(3)
+    for derive in (jax.grad, jax.hessian, jax.jacfwd):
+        chex.assert_trees_all_close(
+            derive(ours, argnums=(0, 1, 2))(*given), derive(theirs, argnums=(0, 1, 2))(*given)
+        )
+
+
+@pytest.mark.parametrize("zero_debias", [False, True])
+def test_what_a_moving_average_returns_and_stores_has_no_gradient(zero_debias: bool) -> None:
+    def fn(x: jax.Array) -> Any:
+        w = js.get_variable("w", initializer=2.0)
+        js.get_variable("v", initializer=1.0, trainable=False)
+        new = js.assign_moving_average("v", w * x, jax.nn.sigmoid(w * x), zero_debias)
+        with js.variable_scope("", reuse=True):
+            return new, js.get_variable("v")
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0, 3.0)
+    for derive in (jax.jacrev, jax.jacfwd):
+        gradients = derive(net.apply, argnums=(0, 1, 3))(params, state, None, 3.0)
+        chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+
+
+def test_the_averages_of_batch_normalization_have_no_gradient() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        w = js.get_variable("w", [2])
+        return js.layers.batch_normalization(x * w[None], momentum=0.5, training=True)
+
+    net = js.transform_with_state(fn)
+    x = jnp.array([[1.0, 2.0], [3.0, 6.0], [4.0, 0.0]])
+    params, state = net.init(0, x)
+
+    def moved(params: Any, state: Any, x: Any) -> Any:
+        return net.apply(params, state, None, x)[1]
+
+    for old, new in zip(*map(jax.tree.leaves, (state, moved(params, state, x))), strict=True):
+        assert (old != new).all()
+    gradients = jax.jacrev(moved, argnums=(0, 1, 2))(params, state, x)
+    chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+    # Those of the batch itself, which normalise it while training, have theirs, as in TF1.
+    scaled = lambda x: net.apply(params, state, None, x)[0][0, 0]  # noqa: E731
+    assert jnp.abs(jax.grad(scaled)(x)).max() > 1e-4
 
 
 def test_moving_average_follows_tf1() -> None:
@@ -332,7 +439,7 @@ def test_the_arguments_of_a_moving_average_are_checked() -> None:
         net.init(0, 0.5, 1)
     with pytest.raises(errors.ArgumentError, match="variable of a moving average must be of float"):
         net.init(0, 0.5, False, jnp.int32)
-    with pytest.raises(errors.AssignmentError):
+    with pytest.raises(errors.AssignmentError, match=r"value has shape \(3,\) and the variable"):
         js.transform_with_state(
             lambda: (make(), js.assign_moving_average("a/v", jnp.zeros(3), 0.5, True))
         ).init(0)
@@ -414,3 +521,279 @@ def test_a_failed_pass_leaves_state_alone() -> None:
     with pytest.raises(KeyError, match="stop"):
         net.apply({}, state, None)
     assert state["a"]["v"].tolist() == [0, 0]
+
+
+# Typed keys
+
+KEY = jax.random.key(0).dtype
+
+
+def as_data(tree: Any) -> Any:
+    """Trees whose keys are their words, which can be compared."""
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+
+
+STARTS: dict[str, Any] = {
+    "constant": lambda given: {"initializer": jax.random.key(3)},
+    "constant with a shape": lambda given: {"shape": [], "initializer": jax.random.key(3)},
+    "constant with a dtype": lambda given: {"dtype": KEY, "initializer": jax.random.key(3)},
+    "argument": lambda given: {"initializer": given},
+    "computed": lambda given: {"initializer": jax.random.fold_in(given, 1)},
+    "function": lambda given: {"shape": (), "dtype": KEY, "initializer": lambda key, *_: key},
+    "many": lambda given: {
+        "shape": [2, 3],
+        "dtype": KEY,
+        "initializer": lambda key, shape, dtype: jax.random.split(key, shape),
+    },
+}
+
+
+def split_every_time(given: jax.Array, start: str) -> jax.Array:
+    rng = js.get_variable("rng", trainable=False, **STARTS[start](given))
+    new, use = jnp.moveaxis(jax.vmap(jax.random.split)(rng.ravel()), 1, 0)
+    js.assign("rng", new.reshape(rng.shape))
+    return jax.vmap(jax.random.normal)(use)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_key_is_made_split_and_returned_in_the_state(start: str) -> None:
+    net = js.transform_with_state(split_every_time)
+    given = jax.random.key(7)
+    shape = (2, 3) if start == "many" else ()
+    params, state = net.init(5, given, start)
+    assert (state["rng"].shape, state["rng"].dtype) == (shape, KEY)
+    wanted = {"argument": given, "computed": jax.random.fold_in(given, 1)}
+    if start.startswith("constant") or start in wanted:
+        first = wanted.get(start, jax.random.key(3))
+        chex.assert_trees_all_equal(*as_data([state["rng"], first]))
+    for jitted in (False, True):
+        apply = jax.jit(net.apply, static_argnums=4) if jitted else net.apply
+        key = state["rng"]
+        out, after = apply(params, state, None, given, start)
+        for index, one in enumerate(key.ravel()):
+            new, use = jax.random.split(one)
+            chex.assert_trees_all_close(out[index], jax.random.normal(use), rtol=1e-6)
+            chex.assert_trees_all_equal(*as_data([after["rng"].ravel()[index], new]))
+    again = jax.jit(net.init, static_argnums=2)(5, given, start)
+    chex.assert_trees_all_equal(as_data(again), as_data((params, state)))
+
+
+def test_keys_made_by_a_function_follow_from_the_name_and_the_seed() -> None:
+    def fn() -> None:
+        for name in "ab":
+            js.get_variable(name, [], KEY, lambda key, *_: key, trainable=False)
+
+    net = js.transform_with_state(fn)
+    many = jax.vmap(net.init)(jnp.arange(3))[1]
+    words = {tuple(row.tolist()) for leaf in as_data(many).values() for row in leaf}
+    assert len(words) == 6
+    alone = as_data(net.init(1)[1])
+    chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[1], as_data(many)), alone)
+
+
+def test_an_ensemble_of_keys_in_the_state() -> None:
+    net = js.transform_with_state(split_every_time)
+    given = jax.random.key(7)
+    states = jax.vmap(lambda seed: net.init(seed, given, "many")[1])(jnp.arange(4))
+    apply = lambda state: net.apply({}, state, None, given, "many")  # noqa: E731
+    outs, after = jax.vmap(apply)(states)
+    for index in range(4):
+        out, new = apply(jax.tree.map(lambda leaf, i=index: leaf[i], states))
+        chex.assert_trees_all_close(outs[index], out, rtol=1e-6)
+        chex.assert_trees_all_equal(as_data(after)["rng"][index], as_data(new)["rng"])
+
+
+def test_trees_with_keys() -> None:
+    net = js.transform_with_state(split_every_time)
+    given = jax.random.key(7)
+    _, state = net.init(0, given, "many")
+    specs = net.specs(given, "many")
+    assert repr(specs) == "Specs([VariableSpec('rng', key<fry>[2,3], trainable=False)])"
+    assert repr(state) == repr(specs.state()) == "Params({'rng': key<fry>[2,3]})"
+    assert specs["rng"].dtype == KEY
+    js.check(state, specs.state())
+    with pytest.raises(errors.CheckError, match=r"rng is float32\[\], should be key<fry>\[2,3\]"):
+        js.check({"rng": jnp.zeros([])}, specs.state())
+    assert (js.tree.count(state), js.tree.nbytes(state)) == (6, 48)
+    assert (js.tree.count(specs), js.tree.nbytes(specs)) == (6, 48)
+    assert list(js.tree.select(state, "rng")) == ["rng"]
+    layers = js.tree.unstack_layers({"s": state}, "s")
+    assert repr(layers["s"]["layer_0"]) == "Params({'rng': key<fry>[3]})"
+    chex.assert_trees_all_equal(*map(as_data, (js.tree.stack_layers(layers)["s"], state)))
+    chex.assert_trees_all_equal(*map(as_data, (pickle.loads(pickle.dumps(state)), state)))
+    assert pickle.loads(pickle.dumps(specs.state())) == specs.state()
+
+
+@pytest.mark.parametrize("trainable", [True, None])
+@pytest.mark.parametrize("transform", [js.transform, js.transform_with_state])
+def test_a_key_cannot_be_trained(transform: Any, trainable: Any) -> None:
+    def fn() -> None:
+        js.get_variable("a/rng", initializer=jax.random.key(0), trainable=trainable)
+
+    net = transform(fn)
+    given = {"a": {"rng": jax.random.key(0)}}
+    trees = (given,) if transform is js.transform else (given, {})
+    line = fn.__code__.co_firstlineno + 1
+    for call in (lambda: net.init(0), net.specs, lambda: net.apply(*trees, None)):
+        with pytest.raises(errors.StateError) as caught:
+            call()
+        assert str(caught.value) == (
+            "Variable a/rng is of key<fry>, and a key cannot be trained.\n"
+            f"  asked:  at tests/test_state.py:{line} in fn\n"
+            "  fix:    make it with trainable=False, under jscope.transform_with_state."
+        )
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.checkpoint, js.checkpoint, js.jit])
+def test_a_key_is_shared_as_other_state(transform: Any) -> None:
+    constant = jax.random.key(0)  # which would be a tracer inside
+
+    def fn() -> Any:
+        with js.variable_scope("s", reuse=js.AUTO_REUSE):
+            first = js.get_variable("rng", initializer=constant, trainable=False)
+            again = [
+                js.get_variable("rng"),
+                js.get_variable("rng", []),
+                js.get_variable("rng", (), KEY),
+            ]
+        return [jax.random.key_data(key) for key in (first, *again)]
+
+    net = js.transform_with_state(transform(fn))
+    (first, *others), _ = net.apply(*net.init(0), None)
+    for other in others:
+        chex.assert_trees_all_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "match"),
+    [
+        (lambda: js.get_variable("rng", [2]), errors.VariableMismatchError, "shape"),
+        (
+            lambda: js.get_variable("rng", dtype=jnp.float32),
+            errors.VariableMismatchError,
+            "specified dtype float32 and found dtype key<fry>",
+        ),
+        (
+            lambda: js.get_variable("rng", initializer=jax.random.key(0, impl="rbg")),
+            errors.VariableMismatchError,
+            "specified dtype key<rbg> and found dtype key<fry>",
+        ),
+        (
+            lambda: js.get_variable("rng", dtype=jax.dtypes.prng_key),
+            errors.InitializerTypeError,
+            "^Cannot convert <class 'jax.dtypes.prng_key'> to a dtype of JAX",
+        ),
+        (
+            lambda: js.get_variable("rng", dtype="float32", initializer=jax.random.key(0)),
+            errors.InitializerError,
+            "Initializer type 'key<fry>' and explicit dtype 'float32' don't match",
+        ),
+        (lambda: js.assign("rng", jnp.zeros(2, jnp.uint32)), errors.AssignmentError, "has shape"),
+        (
+            lambda: js.assign("rng", 1),
+            errors.AssignmentError,
+            "dtype int32 and the variable has dtype key",
+        ),
+        (lambda: js.assign_add("rng", 1), errors.AssignmentError, "dtype int32 and the variable"),
+        (
+            lambda: js.assign("rng", jax.random.key(0, impl="rbg")),
+            errors.AssignmentError,
+            "the value has dtype key<rbg> and the variable has dtype key<fry>",
+        ),
+        (
+            lambda: js.assign("rng", jax.random.split(jax.random.key(0))),
+            errors.AssignmentError,
+            r"the value has shape \(2,\) and the variable has shape \(\)",
+        ),
+        (
+            lambda: js.assign_moving_average("rng", jax.random.key(0), 0.5),
+            errors.ArgumentError,
+            "variable of a moving average must be of floats",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_key_is_refused(ask: Any, error: Any, match: str) -> None:
+    def fn() -> None:
+        js.get_variable("rng", initializer=jax.random.key(0), trainable=False)
+        with js.variable_scope("", reuse=True):
+            ask()
+
+    net = js.transform_with_state(fn)
+    state = {"rng": jax.random.key(0)}
+    for call in (lambda: net.init(0), lambda: net.apply({}, state, None)):
+        with pytest.raises(error, match=match):
+            call()
+
+
+def test_a_key_needs_an_initializer_that_makes_keys() -> None:
+    plain = js.transform_with_state(lambda: js.get_variable("rng", [], KEY, trainable=False))
+    with pytest.raises(
+        errors.InitializerError, match=r"^An initializer for variable rng of key<fry> is required"
+    ):
+        plain.init(0)
+    zeros = js.transform_with_state(
+        lambda: js.get_variable(
+            "rng", [], KEY, lambda *_: jnp.zeros(2, jnp.uint32), trainable=False
+        )
+    )
+    with pytest.raises(errors.InitializerError, match=r"returned uint32\[2\]"):
+        zeros.init(0)
+
+
+def test_the_defaults_of_a_scope_for_numbers_are_not_for_keys() -> None:
+    def fail(value: Any) -> Any:
+        raise AssertionError
+
+    def same(getter: Any, name: str, **request: Any) -> Any:
+        return getter(name, **request)
+
+    def fn() -> Any:
+        options = {"regularizer": fail, "constraint": fail, "dtype": jnp.bfloat16}
+        with js.variable_scope("s", **options) as scope:
+            js.get_variable("rng", initializer=jax.random.key(0), trainable=False)
+        with js.variable_scope(scope, custom_getter=same):
+            js.get_variable("other", initializer=jax.random.key(0), trainable=False)
+        return js.get_regularization_loss()
+
+    net = js.transform_with_state(fn)
+    assert net.apply(*net.init(0), None)[0] == 0
+    for spec in net.specs().values():
+        assert (spec.regularizer, spec.constraint, spec.dtype) == (None, None, KEY)
+
+
+@pytest.mark.parametrize(
+    "getter",
+    [
+        js.getters.cast(jnp.bfloat16),
+        js.getters.freeze(),
+        js.getters.rename({"x": "y"}),
+        js.getters.weight_normalization(allow_empty=True),
+        js.getters.low_rank(2, allow_empty=True),
+        js.getters.initial_values({"rng": jax.random.key(9)}),
+    ],
+    ids=["cast", "freeze", "rename", "weight_normalization", "low_rank", "initial_values"],
+)
+def test_keys_pass_through_getters(getter: Any) -> None:
+    def fn() -> jax.Array:
+        options = {"trainable": False, "custom_getter": getter}
+        return js.get_variable("rng", [], KEY, lambda key, *_: key, **options)
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0)
+    out, after = net.apply(params, state, None)
+    chex.assert_trees_all_equal(*as_data([out, state["rng"]]))
+    assert after is state
+
+
+def test_initial_values_of_keys_are_keys() -> None:
+    def fn(value: Any, dtype: Any) -> None:
+        getter = js.getters.initial_values({"v": value})
+        start = lambda key, *_: key  # noqa: E731
+        js.get_variable("v", [], dtype, start, trainable=False, custom_getter=getter)
+
+    net = js.transform_with_state(fn)
+    with pytest.raises(errors.ArgumentError, match="must be numbers that key<fry> can hold"):
+        net.init(0, 1.0, KEY)
+    with pytest.raises(errors.ArgumentError, match="must be numbers that float32 can hold"):
+        net.init(0, jax.random.key(0), jnp.float32)

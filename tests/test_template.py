@@ -576,6 +576,30 @@ def test_a_first_call_that_failed_may_request_default_names_again() -> None:
     assert names(fn) == ["t/layer/v", "t/v"]
 
 
+def test_a_first_call_that_failed_leaves_no_scopes_behind() -> None:
+    def fn():
+        parts = iter(["v/part", "v/deep/part"])  # in the first call only
+        template = js.make_template("t", failing(1, before=lambda: [make(part) for part in parts]))
+        retried(template)
+        template()
+
+    assert list(js.transform(fn).specs()) == ["t/v"]
+    assert list(js.tree.flatten(js.transform(fn).init(0))) == ["t/v"]
+
+
+def test_a_first_call_that_failed_leaves_the_scopes_that_were_there() -> None:
+    def fn():
+        make("t/v/part")
+        template = js.make_template("t", failing(1, before=lambda: make("v/other")))
+        retried(template)
+        js.get_variable("t/v", [1])
+
+    with pytest.raises(
+        errors.NameClashError, match="t/v would be a variable and also the scope of t/v/part"
+    ):
+        js.transform(fn).init(0)
+
+
 def test_a_first_call_that_failed_may_call_its_inner_templates_again() -> None:
     def fn():
         inner = js.make_template("inner", make)

@@ -85,10 +85,10 @@ def test_a_pattern_selects_by_full_name(name: str) -> None:
     assert all(type(leaf) is bool for leaf in jax.tree.leaves(chosen))
     if not wanted:
         for function in (js.tree.select, js.tree.partition, js.tree.mask):
-            with pytest.raises(errors.EmptySelectionError):
+            with pytest.raises(errors.EmptySelectionError, match="selects nothing"):
                 function(TREE, pattern)
         key = tuple(pattern) if isinstance(pattern, list) else pattern
-        with pytest.raises(errors.EmptySelectionError):
+        with pytest.raises(errors.EmptySelectionError, match="selects nothing"):
             js.tree.labels(TREE, {key: 1}, default=0)
 
 

@@ -14,7 +14,7 @@ import pytest
 from jax import lax
 
 import jscope as js
-from jscope import errors
+from jscope import _pass, errors
 
 X = jnp.array([0.5, -1.0, 2.0])
 ZEROS = jax.nn.initializers.zeros
@@ -112,8 +112,7 @@ def unfold(w: Any, mean: Any, keys: Any, x: Any) -> tuple[Any, Any]:
     """The block, once for every key, by hand: the last value and the last mean."""
     for key in keys:
         noise = jax.random.normal(key, (3,))
-        new = lax.stop_gradient(mean * 0.5 + x + noise)  # an assigned value carries no gradient
-        mean, x = new, jnp.tanh(x * w) + noise - mean
+        mean, x = mean * 0.5 + x + noise, jnp.tanh(x * w) + noise - mean
     return x, mean
 
 
@@ -189,8 +188,6 @@ def test_a_loop_equals_the_python_loop_with_its_number_folded_into_keys(name: st
         assert new_state["loop"]["steps"] == 1 + N
         chex.assert_trees_all_equal(after, jax.random.key_data(plain_key("loop", 1, 1)))
     derive = jax.jacfwd if name == "while_loop" else jax.grad
-    if name == "map":
-        return  # all comes out of assigned values, which carry no gradient
     gradient = jax.jit(derive(lambda p: net.apply(p, state, 1, X)[0][0].sum()))(params)
     chex.assert_trees_all_close(
         gradient["loop"]["w"],
@@ -517,20 +514,240 @@ def test_a_duplicate_inside_a_twin_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*ONCE, *LOOPS])
 def test_an_exception_inside_a_twin_restores_everything(name: str) -> None:
-    def run(x: jax.Array) -> jax.Array:
-        seen = js._pass.peek().level if hasattr(js, "_pass") else None
+    restored: list[bool] = []
 
+    def run(x: jax.Array) -> jax.Array:
         def stop(y: jax.Array) -> jax.Array:
             with js.variable_scope("deep"):
                 block(y)
                 raise KeyError("stop")
 
         with js.variable_scope("s") as scope:
+            running = _pass.peek()
+            assert running is not None
+            level = running.level
             with pytest.raises(KeyError, match="stop"):
                 (ONCE | LOOPS)[name](stop)(x)
             assert js.get_variable_scope() is scope
-        assert seen is None or js._pass.peek().level is seen
+            restored.append(_pass.peek() is running and running.level is level)
         return x
 
     net = js.transform_with_state(run)
+    given = js.transform_with_state(in_scopes).init(0, X)
     net.init(0, X)
+    net.apply(*given, 1, X)
+    assert restored == [True, True]
+
+
+def in_scopes(x: jax.Array) -> jax.Array:
+    js.get_variable("s/carried", [3], initializer=ZEROS, trainable=False)
+    with js.variable_scope("s/deep"):
+        return block(x)
+
+
+# Gradients and keys in state
+
+
+def weight_and_state() -> tuple[jax.Array, jax.Array]:
+    w = js.get_variable("w", [3])
+    return w, js.get_variable("h", [3], initializer=ZEROS, trainable=False)
+
+
+def remember(x: jax.Array) -> jax.Array:
+    """A recurrent step, [3] -> [3], whose result passes through a variable of state."""
+    w, h = weight_and_state()
+    js.assign("h", jnp.tanh(h * w + x))
+    js.assign_sub("h", 0.1 * x)
+    js.assign_add("h", 0.2 * w)
+    with js.variable_scope(js.get_variable_scope(), reuse=True):
+        return js.get_variable("h")
+
+
+def remember_by_hand(w: Any, h: Any, x: Any) -> tuple[Any, Any]:
+    h = jnp.tanh(h * w + x) - 0.1 * x + 0.2 * w
+    return h, h
+
+
+def average(x: jax.Array, zero_debias: bool = False) -> jax.Array:
+    """A statistic of what depends on everything, [3] -> [3]."""
+    w, h = weight_and_state()
+    new = js.assign_moving_average("h", x * w + h, jax.nn.sigmoid(w[0]), zero_debias)
+    with js.variable_scope(js.get_variable_scope(), reuse=True):
+        return new + js.get_variable("h")
+
+
+def functionalized_scan(f: Any) -> Any:
+    def run(x: jax.Array) -> jax.Array:
+        pure, carry = js.functionalize(f)
+
+        def body(carry: Any, _: Any) -> Any:
+            x, carry = pure(*carry)
+            return (carry, x), None
+
+        (carry, x), _ = lax.scan(body, (carry, x), None, length=N)
+        js.put_carry(carry)
+        return x
+
+    return run
+
+
+def split_in_two(f: Any) -> Any:
+    return lambda x: js.vmap(f, variables="split")(jnp.stack([x, 2 * x])).sum(0)
+
+
+WRAPS = ONCE | LOOPS
+WRAPS |= {
+    "functionalized scan": functionalized_scan,
+    "split": split_in_two,
+    "split in a scan": lambda f: functools.partial(scan_n, split_in_two(f)),
+    "layer_stack": lambda f: js.layer_stack(N)(f),
+    "layer_stack with checkpoint": lambda f: js.layer_stack(N, checkpoint=True)(f),
+    "scan of layer_stack": lambda f: functools.partial(scan_n, js.layer_stack(2)(f)),
+    "shared layer_stack": lambda f: js.layer_stack(N)(shared(f)),
+}
+
+
+def shared(f: Any) -> Any:
+    """In a stack: of one variable, made outside."""
+
+    def run(x: jax.Array) -> jax.Array:
+        with js.variable_scope(js.get_variable_scope(), reuse=True):
+            return f(x)
+
+    return run
+
+
+def follow(name: str, step: Any, w: Any, h: Any, x: Any) -> tuple[Any, Any]:
+    """The state and the result of ``WRAPS[name]`` by hand, of ``step: w, h, x -> h, x``."""
+    times = N if name in LOOPS or name.startswith(("functionalized scan", "shared", "scan")) else 1
+    times = N if name == "split in a scan" else times
+    x = jnp.sin(x) if name == "twin of raw" else x
+    for _ in range(times):
+        if name.startswith("split"):
+            h, xs = jax.vmap(step)(w, h, jnp.stack([x, 2 * x]))
+            x = xs.sum(0)
+        elif "layer_stack" in name and "shared" not in name:
+            layers = []
+            for layer in zip(w, h, strict=True):
+                new, x = step(*layer, x)
+                layers.append(new)
+            h = jnp.stack(layers)
+        else:
+            h, x = step(w, h, x)
+    return h, x
+
+
+def through(name: str, f: Any, make: Any = weight_and_state) -> Any:
+    """Everything that ``f`` leaves behind in a transform: the result, a later read, the state."""
+
+    def run(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        with js.variable_scope("a") as scope:
+            if name in ("functionalized scan", "shared layer_stack"):
+                make()
+                with js.variable_scope(scope, reuse=True):
+                    x = WRAPS[name](f)(x)
+            else:
+                x = WRAPS[name](f)(x)
+        with js.variable_scope(scope, reuse=True):
+            return x, js.get_variable("h")
+
+    return js.transform_with_state(run)
+
+
+def weighed(tree: Any) -> jax.Array:
+    """A scalar that depends on each number in its own way."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    return sum(jnp.vdot(leaf, jnp.arange(1.0, leaf.size + 1)) for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", WRAPS)
+def test_gradients_flow_through_assigned_values(name: str) -> None:
+    net = through(name, remember)
+    params, state = net.init(0, X)
+    state = jax.tree.map(lambda leaf: leaf + 0.3, state)
+
+    def loss(params: Any, state: Any, x: Any) -> jax.Array:
+        (out, later), new_state = net.apply(params, state, 1, x)
+        return weighed([out, later, new_state["a"]["h"]])
+
+    def by_hand(params: Any, state: Any, x: Any) -> jax.Array:
+        h, out = follow(name, remember_by_hand, params["a"]["w"], state["a"]["h"], x)
+        return weighed([out, h, h])
+
+    derive = jax.jacfwd if name == "while_loop" else jax.grad
+    got = jax.jit(derive(loss, argnums=(0, 1, 2)))(params, state, X)
+    wanted = derive(by_hand, argnums=(0, 1, 2))(params, state, X)
+    assert all(jnp.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves((wanted[0], wanted[2])))
+    for (path, ours), theirs in zip(
+        jax.tree.leaves_with_path(got), jax.tree.leaves(wanted), strict=True
+    ):
+        if "carried" not in jax.tree_util.keystr(path):  # which is overwritten
+            chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("zero_debias", [False, True])
+@pytest.mark.parametrize("name", WRAPS)
+def test_a_moving_average_has_no_gradient(name: str, zero_debias: bool) -> None:
+    net = through(name, functools.partial(average, zero_debias=zero_debias))
+    params, state = net.init(0, X)
+    state = jax.tree.map(lambda leaf: leaf + 0.3, state)
+
+    def outcome(params: Any, state: Any, x: Any) -> Any:
+        (_, later), new_state = net.apply(params, state, 1, x)
+        return later, {key: leaf for key, leaf in new_state["a"].items() if key != "carried"}
+
+    given = params, state, X
+    (_, moved), changes = jax.jit(lambda *args: jax.jvp(outcome, given, args))(
+        *jax.tree.map(jnp.ones_like, given)
+    )
+    assert len(moved) == (3 if zero_debias else 1)
+    assert all((moved[key] != state["a"][key]).all() for key in moved)
+    chex.assert_trees_all_equal(changes, jax.tree.map(jnp.zeros_like, changes))
+    if name != "while_loop":
+        loss = lambda *args: weighed(outcome(*args))  # noqa: E731
+        gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*given)
+        chex.assert_trees_all_equal(gradients, jax.tree.map(jnp.zeros_like, gradients))
+
+
+KEY = jax.random.key(0).dtype
+
+
+def weight_and_key() -> tuple[jax.Array, jax.Array]:
+    start = lambda key, shape, dtype: key  # noqa: E731
+    w = js.get_variable("w", [3])
+    return w, js.get_variable("h", [], KEY, start, trainable=False)
+
+
+def walk_at_random(x: jax.Array) -> jax.Array:
+    """[3] -> [3]: draws from a key that is kept in the state."""
+    w, key = weight_and_key()
+    key, other = jax.random.split(key)
+    js.assign("h", key)
+    return x * w + jax.random.normal(other, (3,))
+
+
+def walk_by_hand(w: Any, key: Any, x: Any) -> tuple[Any, Any]:
+    key, other = jax.random.split(key)
+    return key, x * w + jax.random.normal(other, (3,))
+
+
+@pytest.mark.parametrize("name", WRAPS)
+def test_a_typed_key_is_state_like_any_other(name: str) -> None:
+    net = through(name, walk_at_random, weight_and_key)
+    params, state = net.init(0, X)
+    assert state["a"]["h"].dtype == KEY
+    js.check(state, net.specs(X).state())
+
+    def run(params: Any, state: Any) -> Any:
+        (out, later), new_state = net.apply(params, state, 1, X)
+        return out, jax.random.key_data(later), jax.random.key_data(new_state["a"]["h"])
+
+    def by_hand(params: Any, state: Any) -> Any:
+        h, out = follow(name, walk_by_hand, params["a"]["w"], state["a"]["h"], X)
+        return out, jax.random.key_data(h), jax.random.key_data(h)
+
+    chex.assert_trees_all_close(jax.jit(run)(params, state), by_hand(params, state), rtol=1e-5)
+    if name != "while_loop":
+        derive = lambda f: jax.grad(lambda p: f(p, state)[0].sum())  # noqa: E731
+        got, wanted = jax.jit(derive(run))(params), derive(by_hand)(params)
+        chex.assert_trees_all_close(got, wanted, rtol=1e-4, atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -325,6 +326,110 @@ def test_the_scopes_constant_is_checked_against_the_shape() -> None:
     np.testing.assert_array_equal(initial(lambda: fn(None)), [1, 1])
     np.testing.assert_array_equal(initial(lambda: fn([2])), [1, 1])
     refused(lambda: fn([3]), errors.InitializerError, "If initializer is a constant")
+
+
+TWO_BY_THREE = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+CONSTANTS: dict[str, Callable[[Any], Any]] = {
+    "NumPy": lambda x: TWO_BY_THREE,
+    "JAX": lambda x: jnp.asarray(TWO_BY_THREE),
+    "lists": lambda x: TWO_BY_THREE.tolist(),
+    "traced": lambda x: x * jnp.asarray(TWO_BY_THREE),
+}
+
+
+def ask_by_argument(name: str, shape: Any, constant: Any) -> jax.Array:
+    return js.get_variable(name, shape, initializer=constant)
+
+
+def ask_by_scope(name: str, shape: Any, constant: Any) -> jax.Array:
+    with js.variable_scope(js.get_variable_scope(), initializer=constant):
+        return js.get_variable(name, shape)
+
+
+def ask_by_getter(name: str, shape: Any, constant: Any) -> jax.Array:
+    def getter(getter: Any, name: str, **request: Any) -> Any:
+        return getter(name, **request)
+
+    return js.get_variable(name, shape, initializer=constant, custom_getter=getter)
+
+
+ASKING = [ask_by_argument, ask_by_scope, ask_by_getter]
+
+
+@pytest.mark.parametrize("shape", [[None, 3], [2, None], [None, None], (2, 3), None])
+@pytest.mark.parametrize("constant", CONSTANTS)
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_constant_goes_with_a_partial_shape_that_agrees(
+    ask: Any, constant: str, shape: Any
+) -> None:
+    def fn(x: jax.Array) -> Any:
+        first = ask("v", shape, CONSTANTS[constant](x))
+        with js.variable_scope("", reuse=True):
+            again = ask("v", shape, CONSTANTS[constant](x))
+        assert again is first
+        return again
+
+    net = js.transform(fn)
+    x = jnp.float32(1)
+    params = net.init(0, x)
+    np.testing.assert_array_equal(params["v"], TWO_BY_THREE)
+    assert net.specs(x)["v"].shape == (2, 3)
+    assert net.apply(params, None, x) is params["v"]
+
+
+@pytest.mark.parametrize("shape", [[None, 4], [None], [None, None, 3], [], [3, None]])
+@pytest.mark.parametrize("constant", CONSTANTS)
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_constant_is_refused_with_a_partial_shape_that_disagrees(
+    ask: Any, constant: str, shape: Any
+) -> None:
+    x = jnp.float32(1)
+    dims = ", ".join("?" if dim is None else str(dim) for dim in shape)
+    dims = f"({dims},)" if len(shape) == 1 else f"({dims})"
+    match = re.escape(
+        f"If initializer is a constant, do not specify shape. Specified shape {dims} and the "
+        "constant has shape (2, 3)."
+    )
+    given = {"v": TWO_BY_THREE}
+    refused(
+        lambda x: ask("v", shape, CONSTANTS[constant](x)),
+        errors.InitializerError,
+        match,
+        x,
+        params=given,
+    )
+
+    def lookup(x: jax.Array) -> None:
+        js.get_variable("v", [2, 3])
+        with js.variable_scope("", reuse=True):
+            ask("v", shape, CONSTANTS[constant](x))
+
+    match = re.escape(f"but specified shape {dims} and found shape (2, 3).")
+    refused(lookup, errors.VariableMismatchError, match, x)
+
+
+@pytest.mark.parametrize("shape", [[2, 3], [None, 3], None])
+@pytest.mark.parametrize("ask", ASKING)
+def test_a_constant_is_checked_beside_the_shape_that_a_lookup_gives(ask: Any, shape: Any) -> None:
+    def lookup() -> None:
+        js.get_variable("v", [2, 3])
+        with js.variable_scope("", reuse=True):
+            ask("v", shape, np.zeros([5, 3], np.float32))
+
+    match = r"but specified shape \(5, 3\) and found shape \(2, 3\)"
+    refused(lookup, errors.VariableMismatchError, match)
+
+
+def test_each_layer_of_a_stack_may_start_from_a_constant_of_a_partial_shape() -> None:
+    def layer(x: jax.Array) -> jax.Array:
+        return x @ js.get_variable("v", [None, 3], initializer=np.eye(3, dtype=np.float32))
+
+    net = js.transform(js.layer_stack(4)(layer))
+    x = jnp.ones([2, 3])
+    params = net.init(0, x)
+    np.testing.assert_array_equal(params["v"], np.broadcast_to(np.eye(3), [4, 3, 3]))
+    np.testing.assert_array_equal(net.apply(params, None, x), x)
 
 
 @pytest.mark.parametrize(
