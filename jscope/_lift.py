@@ -7,6 +7,7 @@ their values, and out with what they return; keys are derived from the same key 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -221,20 +222,21 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
     """
     running = _pass.current("functionalize")
     lift = Lift(running)
-    outer = lift.parent.key
+    running.lifts.append(lift)
+    weak = weakref.ref(lift)  # other libraries' caches keep functions, and must not keep the pass
 
     @functools.wraps(fn)
     def pure(carry: Carry, /, *args: Any, **kwargs: Any) -> tuple[R, Carry]:
-        if _pass.peek() is not running:
+        lift = weak()
+        if lift is None or lift.running is not _pass.peek():
             raise TransformError.other_pass()
         if not isinstance(carry, Carry):
             raise StateError.not_a_carry(carry)
         _pass.current("functionalize")
-        key = None
+        key, outer = None, lift.parent.key
         if carry.key is not None and outer is not None:
             key = jax.random.wrap_key_data(carry.key, impl=jax.random.key_impl(outer))
         out, level = lift.call(fn, args, kwargs, values=carry.state, key=key)
-        running.lifted |= level.assigned
         state = {name: level.values[name] for name in carry.state}
         if key is not None and level.counts != lift.counts:
             carry = carry._replace(key=jax.random.key_data(jax.random.fold_in(key, _NEXT)))
@@ -244,7 +246,8 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
     names = () if lift.planning else running.values.state_names()
     state = lift.read([name for name in names if running.is_visible(name)])
     state = {name: jax.lax.convert_element_type(x, x.dtype) for name, x in state.items()}
-    return pure, Carry(state, None if outer is None else jax.random.key_data(outer))
+    key = lift.parent.key
+    return pure, Carry(state, None if key is None else jax.random.key_data(key))
 
 
 _NEXT = 0x6E657874
@@ -279,7 +282,7 @@ def put_carry(carry: Carry) -> None:
     if not isinstance(carry, Carry):
         raise StateError.not_a_carry(carry)
     check_put(running)
-    for name in running.lifted:
+    for name in {name: None for lift in running.lifts for name in lift.assigned}:
         check_assign(running, name)
         if running.values.initializing or running.level.planning:
             running.write(name, None)

@@ -366,7 +366,7 @@ class Pass:
         "frozen",
         "guard",
         "level",
-        "lifted",
+        "lifts",
         "numbered",
         "prefix",
         "records",
@@ -384,7 +384,7 @@ class Pass:
     def __init__(self, values: Values, root: Any, key: jax.Array | None) -> None:
         self.values = values
         self.level = Level(None, key=key, planning=not values.keeps)
-        self.lifted: dict[str, None] = {}  # names assigned in functions of functionalize
+        self.lifts: list[Any] = []  # of functionalize; functions of it do not keep them alive
         self.records: dict[str, Record] = {}
         self.scope_names: dict[str, Any] = {"": None}  # scope -> a variable below it
         self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
