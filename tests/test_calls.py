@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import cases
 import chex
 import jax
 import jax.numpy as jnp
@@ -155,6 +156,12 @@ AGAIN: dict[str, Callable[[jax.Array], Any]] = {
     "weakly typed carry": lambda xs: lax.scan(lambda c, x: (c + DENSE(x[None]).sum(), x), 0.0, xs),
     "twin with a weakly typed carry": lambda xs: js.scan(
         lambda c, x: (c + DENSE(x[None]).sum(), x), 0.0, xs
+    ),
+    "weakly typed carry around custom_vjp": lambda xs: lax.scan(
+        lambda c, x: (c + custom_vjp(DENSE)(x[None]).sum(), x), 0.0, xs
+    ),
+    "weakly typed carry around shard_map": lambda xs: lax.scan(
+        lambda c, x: (c + cases.shard_map(jax.checkpoint(DENSE))(x[None]).sum(), x), 0.0, xs
     ),
     "fori_loop": lambda xs: lax.fori_loop(0, 3, lambda i, c: DENSE(c), xs),
     "custom_vmap": lambda xs: jax.vmap(
