@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope import _jaxapi, _pass
+from jscope import _jaxapi, _pass, _program
 from jscope._frames import is_rerun, sites
+from jscope._params import describe
 from jscope._pass import Pass, Record, Settings
 from jscope._path import check_name, is_name
 from jscope._reuse import Action, Reuse, check_reuse, decide
@@ -24,11 +25,13 @@ from jscope.errors import (
     InitializerTypeError,
     NameClashError,
     NameTypeError,
+    RngError,
     StateError,
     TransformError,
     VariableExistsError,
     VariableMismatchError,
     VariableNotFoundError,
+    where,
 )
 
 ShapeLike: TypeAlias = int | Iterable[int | None]
@@ -311,8 +314,6 @@ def request(
         wanted = constant.shape
         if isinstance(initializer, _jaxapi.Tracer):
             _check_traced(running, full, initializer)
-            if running.level.sizes:
-                raise InitializerError.stacked(full, sites(raw_sites))
         elif not isinstance(initializer, jax.Array):
             initializer = np.array(initializer, resolved)  # as it is now: the user may change it
     elif wanted is None or None in wanted:
@@ -333,11 +334,15 @@ def request(
     if partitioner is None:
         partitioner = settings.partitioner
 
+    start = initializer
+    if constant is None and running.values.initializing and running.values.find(full) is None:
+        start = _start(running, full, wanted, resolved, initializer)
+
     layers = running.level.sizes
     if running.values.keeps and (layers or running.level.values):
         value = _first(running, full, wanted, trainable)
     else:
-        value = running.values.make(full, wanted, resolved, initializer, trainable)
+        value = running.values.make(full, wanted, resolved, start, trainable)
     if value is None:
         raise running.values.refuse(full, sites(raw_sites), trainable)
     aval = value.aval
@@ -353,11 +358,40 @@ def request(
         raw_sites,
         calls,
         (trainable, collections or (), initializer, regularizer, constraint, partitioner),
+        start,
     )
     while prefix not in running.scope_names:
         running.scope_names[prefix] = made
         prefix = prefix.rpartition("/")[0]
     return value
+
+
+def _start(
+    running: Pass, full: str, shape: Any, dtype: np.dtype[Any], initializer: Initializer
+) -> _program.Program:
+    """Calls an initializer without computing anything: what it does is the initial value."""
+    key = running.level.key
+    try:
+        with _pass.no_pass():
+            kind = (jax.random.key(0) if key is None else key).dtype
+            program = _program.trace(initializer, shape, dtype, kind, running.programs)
+    except _program.WrongResultError as wrong:
+        name = getattr(initializer, "__qualname__", type(initializer).__name__)
+        raise InitializerError.wrong_result(
+            full, name, (shape, dtype), str(wrong), running.here()
+        ) from None
+    except jax.errors.UnexpectedTracerError:
+        raise InitializerError.leaked(full, running.here()) from None
+    except Exception as error:
+        what = describe(jax.ShapeDtypeStruct(shape, dtype))
+        place = where(running.here())
+        error.add_note(f"in the initializer of variable {full}, {what}, asked for at {place}")
+        raise
+    for value in program.traced:
+        _check_traced(running, full, value)
+    if key is None and program.draws:
+        raise RngError.needed(full, running.here())
+    return program
 
 
 def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
@@ -540,7 +574,10 @@ def _mismatch(
 
 
 def _check_traced(running: Pass, full: str, value: Any) -> None:
+    """Raises unless the initial value of a variable can be computed from ``value`` by init."""
     if _jaxapi.is_around(value, running.trace()):
+        if running.level.sizes:
+            raise InitializerError.stacked(full, running.here())
         return
     error = InitializerError.inner_trace if _jaxapi.is_live(value) else InitializerError.leaked
     raise error(full, running.here())

@@ -665,15 +665,6 @@ class InitializerError(JscopeError, ValueError):
         )
 
     @classmethod
-    def holds_tracer(cls, name: str, sites: tuple[Site, ...]) -> Self:
-        return cls._at(
-            f"The initializer of variable {name} uses a traced value of the function around it.",
-            name,
-            sites,
-            "initializers run after the function; pass the value itself, initializer=value.",
-        )
-
-    @classmethod
     def unstable(cls, name: str) -> Self:
         return cls._at(
             f"The function did not make variable {name} again when it was run a second time to "
