@@ -23,6 +23,7 @@ import numpy as np
 from jscope import _jaxapi, initializers
 from jscope._params import describe
 from jscope._spec import Initializer, Shape
+from jscope.errors import Site, where
 
 # The functions of these modules, and what they return, depend on nothing but their options.
 _LIBRARIES = (jax.nn.initializers.normal.__globals__, vars(initializers))
@@ -109,6 +110,13 @@ def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
     if result.shape != shape or result.dtype != dtype:
         raise WrongResultError(describe(result))
     return result
+
+
+def add_place(error: Exception, name: str, made: Any, places: tuple[Site, ...]) -> None:
+    """Notes on an error which variable, of the shape and dtype of ``made``, was being made."""
+    error.add_note(
+        f"in the initializer of variable {name}, {describe(made)}, asked for at {where(places)}"
+    )
 
 
 # Initializers of the library

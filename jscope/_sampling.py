@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _path, initializers
-from jscope._program import Program
+from jscope._program import Program, add_place
 from jscope._spec import Initializer, Shape, VariableSpec
 
 _CACHED_SAMPLERS = 4096
@@ -45,11 +45,12 @@ def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
     # Takes the words of the key, because a call with a typed key takes JAX's slow path.
     def sample(key_data: jax.Array, words: jax.Array, *consts: jax.Array) -> jax.Array:
         key = named_key(jax.random.wrap_key_data(key_data, impl=impl), words)
+        # Inside a jitted init they are constants, which XLA would fold to other bits.
+        consts = jax.lax.optimization_barrier(consts)
 
         def one(key: jax.Array) -> jax.Array:
             value: jax.Array = _jaxapi.evaluate(jaxpr, *consts, key)
-            # A copy: nobody may write into it later.
-            return jnp.array(value) if any(value is const for const in consts) else value
+            return value
 
         if not stack:
             return one(key)
@@ -99,9 +100,12 @@ class Sampler:
     def __call__(self, spec: VariableSpec, start: Any) -> jax.Array:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
         if isinstance(start, Program):
-            return self._find(start, spec.stack)(
-                self._key_data, _path.words(spec.name), *start.consts
-            )
+            sampler = self._find(start, spec.stack)
+            try:
+                return sampler(self._key_data, _path.words(spec.name), *start.consts)
+            except Exception as error:  # of a compiler, or of a callback
+                add_place(error, spec.name, spec, spec.sites)
+                raise
         # A copy: nobody may write into it later.
         value = jnp.array(start, spec.dtype)
         return jnp.broadcast_to(value, spec.shape) if spec.stack else value

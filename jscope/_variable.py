@@ -13,7 +13,6 @@ import numpy as np
 
 from jscope import _jaxapi, _pass, _program
 from jscope._frames import is_rerun, sites
-from jscope._params import describe
 from jscope._pass import Pass, Record, Settings
 from jscope._path import check_name, is_name
 from jscope._reuse import Action, Reuse, check_reuse, decide
@@ -31,7 +30,6 @@ from jscope.errors import (
     VariableExistsError,
     VariableMismatchError,
     VariableNotFoundError,
-    where,
 )
 
 ShapeLike: TypeAlias = int | Iterable[int | None]
@@ -383,9 +381,8 @@ def _start(
     except jax.errors.UnexpectedTracerError:
         raise InitializerError.leaked(full, running.here()) from None
     except Exception as error:
-        what = describe(jax.ShapeDtypeStruct(shape, dtype))
-        place = where(running.here())
-        error.add_note(f"in the initializer of variable {full}, {what}, asked for at {place}")
+        made = jax.ShapeDtypeStruct(shape, dtype)
+        _program.add_place(error, full, made, running.here())
         raise
     for value in program.traced:
         _check_traced(running, full, value)

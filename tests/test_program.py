@@ -369,6 +369,34 @@ def test_a_reloaded_module_is_not_its_old_self(
     monkeypatch.delitem(sys.modules, "jscope_test_reloaded")
 
 
+TABLE = np.linspace(0, 1, 6, dtype=np.float32)
+
+OVER_ARRAYS: dict[str, Any] = {
+    "itself": lambda key, shape, dtype: jnp.asarray(TABLE),
+    "JAX's": functools.partial(lambda table, key, shape, dtype: table, jnp.asarray(TABLE)),
+    "computed with": lambda key, shape, dtype: jnp.exp(TABLE) + jnp.tanh(TABLE),
+    "and draws": lambda key, shape, dtype: jnp.exp(TABLE) * jax.random.uniform(key, shape),
+}
+
+
+@pytest.mark.parametrize("kind", OVER_ARRAYS)
+def test_bits_over_arrays_are_those_of_the_call_eager_jitted_and_mapped(kind: str) -> None:
+    net = js.transform(lambda: js.get_variable("w", [6], initializer=OVER_ARRAYS[kind]))
+    key = jax.random.key(0)
+    expected = OVER_ARRAYS[kind](key_of(0, "w"), (6,), np.dtype("float32"))
+    for init in (net.init, jax.jit(net.init)):
+        chex.assert_trees_all_equal(init(key)["w"], expected)
+    chex.assert_trees_all_equal(jax.vmap(net.init)(key[None])["w"][0], expected)
+
+
+def test_initial_values_are_copies_of_an_initializers_array() -> None:
+    table = jnp.arange(6.0)
+    net = js.transform(lambda: js.get_variable("w", [6], initializer=lambda k, s, d: table))
+    for _ in range(2):
+        jax.tree.map(lambda leaf: leaf.delete(), net.init(0))
+    assert table.tolist() == [0, 1, 2, 3, 4, 5]
+
+
 # How often, and where
 
 
@@ -419,6 +447,16 @@ def test_errors_of_an_initializer_come_from_its_line_in_init_and_in_specs() -> N
             in (caught.value.__notes__[0])
         )
     assert not after
+
+
+def test_errors_of_a_callback_name_the_variable() -> None:
+    def broken(key: Any, shape: Any, dtype: Any) -> Any:
+        return jax.pure_callback(lambda: 1 / 0, jax.ShapeDtypeStruct(shape, dtype))
+
+    net = js.transform(lambda: js.get_variable("a/w", [1], initializer=broken))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="division by zero") as caught:
+        jax.block_until_ready(net.init(0))
+    assert "in the initializer of variable a/w, float32[1]" in caught.value.__notes__[-1]
 
 
 def test_an_initializer_makes_no_variables() -> None:
