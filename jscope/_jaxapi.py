@@ -236,7 +236,8 @@ def trace_key(function: Callable[[jax.Array], Any], dtype: Any) -> tuple[Any, Se
     about = _linear_util.DebugInfo("initializer", "initializer", ("key",), None)
     wrapped = _linear_util.wrap_init(lambda key: [function(key)], debug_info=about)
     inputs = [_core.ShapedArray((), dtype)]
-    jaxpr, _, consts = _partial_eval.trace_to_jaxpr_dynamic(wrapped, inputs)
+    with jax.disable_jit(False):  # which would give another program
+        jaxpr, _, consts = _partial_eval.trace_to_jaxpr_dynamic(wrapped, inputs)
     return _partial_eval.convert_constvars_jaxpr(jaxpr), consts
 
 

@@ -72,14 +72,22 @@ def trace(
     key_dtype: Any,
     known: dict[Hashable, Program],
 ) -> Program:
-    """The program of an initializer; those of the library are put into ``known``.
+    """The program of an initializer, one object for all of a pass that are the same.
+
+    Args:
+      initializer: Called with a key of ``key_dtype``, ``shape`` and ``dtype``, unless the library's.
+      shape: Of the variable, without the axes of stacks.
+      dtype: Of the variable.
+      key_dtype: Of the pass's key.
+      known: The programs of the pass.
 
     Raises:
       WrongResultError: the result has not the shape and dtype.
     """
     library = _library_key(initializer)
     if library is None:
-        return _trace(initializer, shape, dtype, key_dtype)
+        program = _trace(initializer, shape, dtype, key_dtype)
+        return program if program.consts else known.setdefault(program.key, program)
     key = library, shape, dtype, key_dtype, _jaxapi.config_key()
     program = known.get(key)
     if program is None:

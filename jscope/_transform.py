@@ -332,7 +332,7 @@ def _initialize(
 ) -> tuple[Params, Params]:
     """Initial values: those of the trainable variables, and the others."""
     specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
-    with _pass.no_pass():
+    with _pass.no_pass(), jax.disable_jit(False):
         sample = Sampler(key)
         values = {s.name: sample(s, starts[s.name]) for s in specs if s.name in starts}
     if len(values) < len(specs):

@@ -632,7 +632,7 @@ class InitializerError(JscopeError, ValueError):
             name,
             sites,
             "compute it before the transform (jit, checkpoint, scan, vmap, ...), or pass a "
-            "function f(key, shape, dtype).",
+            "function f(key, shape, dtype) that uses no value of the transform.",
         )
 
     @classmethod

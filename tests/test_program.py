@@ -389,6 +389,27 @@ def test_bits_over_arrays_are_those_of_the_call_eager_jitted_and_mapped(kind: st
     chex.assert_trees_all_equal(jax.vmap(net.init)(key[None])["w"][0], expected)
 
 
+def test_values_are_the_same_without_jit() -> None:
+    kinds = [
+        jax.nn.initializers.truncated_normal(),
+        wrapped(gamma),
+        jax.nn.initializers.orthogonal(),
+    ]
+
+    def program() -> None:
+        for i, kind in enumerate(kinds):
+            js.get_variable(f"v{i}", [4, 4], initializer=kind)
+
+    net = js.transform(program)
+    with jax.disable_jit():
+        found = net.init(0)
+    chex.assert_trees_all_equal(found, net.init(0))
+
+
+def gamma(key: Any, shape: Any, dtype: Any) -> jax.Array:
+    return jax.random.gamma(key, 2.0, shape, dtype)
+
+
 def test_initial_values_are_copies_of_an_initializers_array() -> None:
     table = jnp.arange(6.0)
     net = js.transform(lambda: js.get_variable("w", [6], initializer=lambda k, s, d: table))
