@@ -75,7 +75,7 @@ def trace(
     """The program of an initializer, one object for all of a pass that are the same.
 
     Args:
-      initializer: Called with a key of ``key_dtype``, ``shape`` and ``dtype``, unless the library's.
+      initializer: Called with a key, the shape and the dtype, unless it is the library's.
       shape: Of the variable, without the axes of stacks.
       dtype: Of the variable.
       key_dtype: Of the pass's key.
@@ -89,10 +89,9 @@ def trace(
         program = _trace(initializer, shape, dtype, key_dtype)
         return program if program.consts else known.setdefault(program.key, program)
     key = library, shape, dtype, key_dtype, _jaxapi.config_key()
-    program = known.get(key)
-    if program is None:
-        program = known[key] = _trace(initializer, shape, dtype, key_dtype)
-    return program
+    if key not in known:
+        known[key] = _trace(initializer, shape, dtype, key_dtype)
+    return known[key]
 
 
 def _trace(initializer: Any, shape: Shape, dtype: np.dtype[Any], key_dtype: Any) -> Program:

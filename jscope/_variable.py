@@ -84,8 +84,9 @@ def get_variable(
       dtype: Any JAX dtype. Else the constant's, else the scope's, else float32. A shared variable
         is checked against it only if the argument, a constant or a scope asked for one.
       initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, called here when
-        the variable is made; a constant; or an array computed in the function. Else the scope's, else by dtype: glorot_uniform for
-        floats (of any rank, as in TF1), zeros for integers and bools.
+        the variable is made; a constant; or an array computed in the function. Else the scope's,
+        else by dtype: glorot_uniform for floats (of any rank, as in TF1), zeros for integers and
+        bools.
       regularizer: Function of the value, kept in the spec. Else the scope's; ``no_regularizer``
         switches it off.
       trainable: Whether it lives in params; if not, in the state of ``transform_with_state``, where
