@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import inspect
@@ -12,8 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax._src import array as _array
+from jax._src import config as _config
 from jax._src import core as _core
+from jax._src import linear_util as _linear_util
+from jax._src import literals as _literals
+from jax._src import named_sharding as _named_sharding
 from jax._src import pjit as _pjit
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
@@ -23,6 +29,17 @@ from jax.custom_batching import custom_vmap
 Tracer = jax.core.Tracer
 ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
 """The usual types of values; asking for them is faster than ``isinstance(value, jax.Array)``."""
+Literal = _core.Literal
+JAXPRS: tuple[type, ...] = (_core.Jaxpr, getattr(_core, "ClosedJaxpr", _core.Jaxpr))
+STATIC = (
+    _core.AbstractValue,
+    _named_sharding.UnspecifiedValue,
+    jax.sharding.AbstractMesh,
+    jax.sharding.Mesh,
+    jax.sharding.PartitionSpec,
+    jax.sharding.Sharding,
+)
+"""Parameters of equations that are compared by what they mean."""
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 """Code below this folder is JAX's."""
@@ -329,6 +346,42 @@ def _locals(frame: types.FrameType) -> tuple[dict[str, Any], Any]:
     return found, values
 
 
+def trace_key(function: Callable[[jax.Array], Any], dtype: Any) -> tuple[Any, Sequence[Any]]:
+    """The jaxpr of a function of one key, and the arrays it holds: the first inputs of the jaxpr.
+
+    A fifth of the time of ``jax.make_jaxpr``, and no cache of JAX sees the function.
+    """
+    about = _linear_util.DebugInfo("initializer", "initializer", ("key",), None)
+    wrapped = _linear_util.wrap_init(lambda key: [function(key)], debug_info=about)
+    inputs = [_core.ShapedArray((), dtype)]
+    with jax.disable_jit(False):  # which would give another program
+        jaxpr, _, consts = _partial_eval.trace_to_jaxpr_dynamic(wrapped, inputs)
+    return _partial_eval.convert_constvars_jaxpr(jaxpr), consts
+
+
+def evaluate(jaxpr: Any, *inputs: Any) -> Any:
+    """The one result of a jaxpr."""
+    (value,) = _core.eval_jaxpr(jaxpr, (), *inputs)
+    return value
+
+
+def within(trace: Any) -> contextlib.AbstractContextManager[None]:
+    """Makes ``trace``, which is around the current one or is it, the current one."""
+    return _core.set_current_trace(trace)
+
+
+def config_key() -> Any:
+    """All settings that JAX's own caches of traces look at; hashable."""
+    return _config.trace_context()
+
+
+def copy_constant(const: Any) -> Any:
+    """A copy of what a jaxpr holds for a NumPy array; anything else as it is."""
+    if isinstance(const, _literals.TypedNdArray):
+        return _literals.TypedNdArray(np.array(const), const.aval)
+    return const
+
+
 def used_inputs(closed: Any, output: int | None = None) -> tuple[bool, ...]:
     """Which inputs of a jaxpr one output (or any output) depends on."""
     _, used = _dce(closed, output)
@@ -336,9 +389,9 @@ def used_inputs(closed: Any, output: int | None = None) -> tuple[bool, ...]:
 
 
 def _dce(closed: Any, output: int | None) -> tuple[Any, Sequence[bool]]:
-    count = len(closed.jaxpr.outvars)
-    wanted = [output is None or index == output for index in range(count)]
-    jaxpr, used = _partial_eval.dce_jaxpr(closed.jaxpr, wanted)
+    jaxpr = getattr(closed, "jaxpr", closed)
+    wanted = [output is None or index == output for index in range(len(jaxpr.outvars))]
+    jaxpr, used = _partial_eval.dce_jaxpr(jaxpr, wanted)
     return jaxpr, used
 
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from jscope import _jaxapi
 from jscope._calls import Calls, Place, RawSites, here, is_rerun, sites
-from jscope._fingerprint import freeze
 from jscope._guard import TraceGuard
 from jscope._level import Level
 from jscope._params import Params, walk
+from jscope._program import Program
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer, Shape, VariableSpec
 from jscope.errors import (
@@ -104,10 +104,11 @@ class ScopeNode:
 class Record:
     """One variable of the pass, from its first request on.
 
-    ``sizes`` are the leading axes of ``aval`` that the levels around the request added.
+    ``sizes`` are the leading axes of ``aval`` that the levels around the request added; ``start``
+    is what its initial value is made from: a ``Program``, or a constant.
     """
 
-    __slots__ = ("aval", "facts", "name", "place", "raw_sites", "sizes", "value")
+    __slots__ = ("aval", "facts", "name", "place", "raw_sites", "sizes", "start", "value")
 
     def __init__(
         self,
@@ -118,6 +119,7 @@ class Record:
         raw_sites: RawSites,
         place: Place,
         facts: Facts,
+        start: Any,
     ) -> None:
         self.name = name
         self.aval = aval
@@ -126,14 +128,22 @@ class Record:
         self.raw_sites = raw_sites
         self.place = place
         self.facts = facts
+        self.start = start
 
     @property
     def sites(self) -> tuple[Site, ...]:
         return sites(self.raw_sites)
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether its initial value is computed from values traced in the user's function."""
+        if isinstance(self.start, Program):
+            return bool(self.start.traced)
+        return isinstance(self.start, _jaxapi.Tracer)
+
     def spec(self) -> VariableSpec:
         trainable, collections, initializer, regularizer, constraint, partition = self.facts
-        if isinstance(initializer, _jaxapi.Tracer):
+        if self.is_computed:
             initializer = None
         return VariableSpec(
             self.name,
@@ -161,9 +171,12 @@ class Values(Protocol):
     """Whether variables are being made; then nothing is assigned."""
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
     ) -> Any:
-        """The value of a variable at its first request, or None where there is none."""
+        """The value of a variable at its first request, or None where there is none.
+
+        ``start`` is what its initial value is made from, where variables are being made.
+        """
         ...
 
     def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
@@ -199,13 +212,10 @@ class Blank:
         self._made: weakref.WeakValueDictionary[tuple[Any, str, Shape], Any] = (
             weakref.WeakValueDictionary()
         )
-        self.initializers: dict[str, Any] = {}
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
     ) -> Any:
-        if name not in self.initializers:
-            self.initializers[name] = freeze(initializer)
         return self.read(name, shape, dtype, trainable)
 
     def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
@@ -308,7 +318,7 @@ class Given:
         return self._state.find(name) if value is None else value
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
     ) -> Any:
         return (self._params if trainable else self._state).find(name)
 
@@ -369,6 +379,7 @@ class Pass:
         "lifts",
         "numbered",
         "prefix",
+        "programs",
         "records",
         "renamed",
         "root",
@@ -386,6 +397,7 @@ class Pass:
         self.level = Level(None, key=key, planning=not values.keeps)
         self.lifts: list[Any] = []  # of functionalize; functions of it do not keep them alive
         self.records: dict[str, Record] = {}
+        self.programs: dict[Any, Program] = {}  # of the library's initializers
         self.scope_names: dict[str, Any] = {"": None}  # scope -> a variable below it
         self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
         self.templates: dict[Any, Any] = {}

@@ -1,4 +1,4 @@
-"""From specs to arrays: one compiled sampler per initializer, shape and dtype."""
+"""From programs to arrays: one compiled sampler for each program."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _path, initializers
-from jscope._fingerprint import NotComparableError, fingerprint
-from jscope._params import describe
+from jscope._program import Program, add_place
 from jscope._spec import Initializer, Shape, VariableSpec
-from jscope.errors import InitializerError, RngError, where
 
 _CACHED_SAMPLERS = 4096
 _EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
@@ -33,37 +31,26 @@ def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
     return None
 
 
-class _WrongResultError(Exception):
-    """An initializer returned something else; the variable's name is added by the caller."""
+def named_key(key: jax.Array, words: Any) -> jax.Array:
+    """The key of the variable whose name has these words."""
+    return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
-def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
-    """The result of an initializer. JAX arrays must fit; NumPy and Python values are cast."""
-    if not isinstance(value, jax.Array):
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            array = np.asarray(None)
-        if array.dtype.kind not in "biufcV" or array.shape != shape:
-            found = "a function" if callable(value) else describe(value)
-            raise _WrongResultError(found)
-        value = jnp.asarray(array, dtype)
-    result: jax.Array = value
-    if result.shape != shape or result.dtype != dtype:
-        raise _WrongResultError(describe(result))
-    return result
+def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
+    """A function of the pass's key, the words of a name and the arrays of a program.
 
+    The arrays come as arguments, so that programs over other arrays share it, and none is kept.
+    """
 
-def _compile(
-    initializer: Initializer, shape: Shape, stack: Shape, dtype: np.dtype[Any], impl: Any
-) -> Callable[[jax.Array, np.ndarray], jax.Array]:
     # Takes the words of the key, because a call with a typed key takes JAX's slow path.
-    def sample(key_data: jax.Array, words: jax.Array) -> jax.Array:
-        key = jax.random.wrap_key_data(key_data, impl=impl)
-        key = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
+    def sample(key_data: jax.Array, words: jax.Array, *consts: jax.Array) -> jax.Array:
+        key = named_key(jax.random.wrap_key_data(key_data, impl=impl), words)
+        # Inside a jitted init they are constants, which XLA would fold to other bits.
+        consts = jax.lax.optimization_barrier(consts)
 
         def one(key: jax.Array) -> jax.Array:
-            return _checked(initializer(key, shape, dtype), shape, dtype)
+            value: jax.Array = _jaxapi.evaluate(jaxpr, *consts, key)
+            return value
 
         if not stack:
             return one(key)
@@ -77,7 +64,7 @@ def _compile(
         numbers = jnp.indices(stack).reshape(len(stack), -1).T
         # A loop, which gives the same bits as without a stack.
         values: jax.Array = jax.lax.map(layer, numbers)
-        return values.reshape(stack + shape)
+        return values.reshape(stack + values.shape[1:])
 
     traced = jax.jit(sample)
     if jax.default_backend() != "cpu" or _EFFORT in os.environ.get("XLA_FLAGS", ""):
@@ -86,9 +73,9 @@ def _compile(
     # time. JAX takes such options outside of other compilations only.
     quick = jax.jit(sample, compiler_options={_EFFORT: 1})
 
-    def choose(key_data: jax.Array, words: np.ndarray) -> jax.Array:
+    def choose(*inputs: Any) -> jax.Array:
         eager = _jaxapi.is_eager(_jaxapi.current_trace())
-        value: jax.Array = (quick if eager else traced)(key_data, words)
+        value: jax.Array = (quick if eager else traced)(*inputs)
         return value
 
     return choose
@@ -101,74 +88,50 @@ _samplers: collections.OrderedDict[Any, Callable[..., jax.Array]] = collections.
 class Sampler:
     """Makes initial values for one init.
 
-    Samplers are shared between inits where an initializer can be recognised by what it computes;
-    one that holds arrays or other such things is recognised as an object, within this init.
+    Samplers are shared between inits by the program, unless it holds something of the user's.
     """
 
     def __init__(self, key: jax.Array | None) -> None:
-        self._has_key = key is not None
         key = jax.random.key(0) if key is None else key
         self._key_data = jax.random.key_data(key)
         self._impl = jax.random.key_impl(key)
-        self._own: dict[Any, tuple[Any, Callable[..., jax.Array]]] = {}
+        self._own: dict[Any, Callable[..., jax.Array]] = {}
 
-    def __call__(self, spec: VariableSpec, initializer: Any) -> jax.Array:
+    def __call__(self, spec: VariableSpec, start: Any) -> jax.Array:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
-        stack, shape = spec.stack, spec.shape[len(spec.stack) :]
-        if not callable(initializer):
-            # A copy: nobody may write into it later.
-            value = jnp.array(initializer, spec.dtype)
-            return jnp.broadcast_to(value, spec.shape) if stack else value
-        sampler = self._find(initializer, shape, stack, spec.dtype)
-        words = _path.words(spec.name)
-        try:
-            if not self._has_key:
-                self._check_draws_nothing(sampler, words, spec)
-            return sampler(self._key_data, words)
-        except _WrongResultError as wrong:
-            name = getattr(initializer, "__qualname__", type(initializer).__name__)
-            raise InitializerError.wrong_result(
-                spec.name, name, (shape, spec.dtype), str(wrong), spec.sites
-            ) from None
-        except jax.errors.UnexpectedTracerError:
-            raise InitializerError.holds_tracer(spec.name, spec.sites) from None
-        except Exception as error:
-            error.add_note(
-                f"in the initializer of variable {spec.name}, {describe(spec)}, asked for at "
-                f"{where(spec.sites)}"
-            )
-            raise
+        if isinstance(start, Program):
+            sampler = self._find(start, spec.stack)
+            try:
+                return sampler(self._key_data, _path.words(spec.name), *start.consts)
+            except Exception as error:  # of a compiler, or of a callback
+                add_place(error, spec.name, spec, spec.sites)
+                raise
+        # A copy: nobody may write into it later.
+        value = jnp.array(start, spec.dtype)
+        return jnp.broadcast_to(value, spec.shape) if spec.stack else value
 
-    def _find(
-        self, initializer: Initializer, shape: Shape, stack: Shape, dtype: np.dtype[Any]
-    ) -> Callable[..., jax.Array]:
-        own = id(initializer), shape, stack, dtype
-        found = self._own.get(own)
-        if found is None:
-            sampler = self._find_shared(initializer, shape, stack, dtype)
-            found = self._own[own] = initializer, sampler  # held, so that its address stays its own
-        return found[1]
-
-    def _find_shared(
-        self, initializer: Initializer, shape: Shape, stack: Shape, dtype: np.dtype[Any]
-    ) -> Callable[..., jax.Array]:
-        try:
-            key = fingerprint(initializer), shape, stack, dtype, str(self._impl)
-        except NotComparableError:
-            return _compile(initializer, shape, stack, dtype, self._impl)
-        with _lock:
-            sampler = _samplers.get(key)
-            if sampler is None:
-                sampler = _samplers[key] = _compile(initializer, shape, stack, dtype, self._impl)
-                if len(_samplers) > _CACHED_SAMPLERS:
-                    _samplers.popitem(last=False)
+    def _find(self, program: Program, stack: Shape) -> Callable[..., jax.Array]:
+        known = program, stack  # the library's programs are one object, found without their key
+        sampler = self._own.get(known)
+        if sampler is None:
+            key = program.key, stack, str(self._impl)
+            if program.shared:
+                sampler = _find_shared(key, program.jaxpr, stack, self._impl)
             else:
-                _samplers.move_to_end(key)
+                sampler = self._own.get(key)
+                if sampler is None:
+                    sampler = self._own[key] = _compile(program.jaxpr, stack, self._impl)
+            self._own[known] = sampler
         return sampler
 
-    def _check_draws_nothing(
-        self, sampler: Callable[..., jax.Array], words: np.ndarray, spec: VariableSpec
-    ) -> None:
-        traced = jax.make_jaxpr(sampler)(self._key_data, words)
-        if _jaxapi.used_inputs(traced)[0]:
-            raise RngError.needed(spec.name, spec.sites)
+
+def _find_shared(key: Any, jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
+    with _lock:
+        sampler = _samplers.get(key)
+        if sampler is None:
+            sampler = _samplers[key] = _compile(jaxpr, stack, impl)
+            if len(_samplers) > _CACHED_SAMPLERS:
+                _samplers.popitem(last=False)
+        else:
+            _samplers.move_to_end(key)
+    return sampler

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope import _jaxapi, _pass
+from jscope import _jaxapi, _pass, _path
 from jscope._params import Params, grow, is_array, walk, wrap
 from jscope._pass import Blank, Given, Pass
+from jscope._program import Program
 from jscope._rng import Rng, as_key
-from jscope._sampling import Sampler
+from jscope._sampling import Sampler, named_key
 from jscope._scope import VariableScope
 from jscope._spec import Shape, Specs, VariableSpec
 from jscope.errors import ArgumentError, InitializerError, TransformError
@@ -336,8 +337,8 @@ class _Abstract(NamedTuple):
     """What a run without values found out."""
 
     specs: tuple[VariableSpec, ...]
-    initializers: dict[str, Any]
-    """Name -> its initializer as it was at the request; none for those computed in the function."""
+    starts: dict[str, Any]
+    """Name -> program or constant; none for those computed in the function."""
 
 
 def _abstract(
@@ -353,14 +354,11 @@ def _abstract(
     found: list[_Abstract] = []
 
     def trace(arrays: Any) -> None:
-        values = Blank(has_state)
-        running = Pass(values, _root(), key())
+        running = Pass(Blank(has_state), _root(), key())
         args, kwargs = merge(arrays)
         _pass.run(running, fn, args, kwargs)
-        specs = running.specs()
-        concrete = {spec.name for spec in specs if spec.initializer is not None}
-        initializers = {name: f for name, f in values.initializers.items() if name in concrete}
-        found.append(_Abstract(specs, initializers))
+        starts = {x.name: x.start for x in running.records.values() if not x.is_computed}
+        found.append(_Abstract(running.specs(), starts))
 
     jax.eval_shape(trace, arrays)
     return found[-1]
@@ -370,10 +368,10 @@ def _initialize(
     fn: Callable[..., Any], key: jax.Array | None, args: Any, kwargs: Any, *, has_state: bool
 ) -> tuple[Params, Params]:
     """Initial values: those of the trainable variables, and the others."""
-    specs, initializers = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
-    with _pass.no_pass():
+    specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
+    with _pass.no_pass(), jax.disable_jit(False):
         sample = Sampler(key)
-        values = {s.name: sample(s, initializers[s.name]) for s in specs if s.name in initializers}
+        values = {s.name: sample(s, starts[s.name]) for s in specs if s.name in starts}
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, key, args, kwargs)
     params, state = (
@@ -388,17 +386,26 @@ class _Replay(Given):
 
     initializing = True
 
-    def __init__(self, given: Params) -> None:
+    def __init__(self, given: Params, key: jax.Array | None) -> None:
         super().__init__(given, {}, has_state=True)
         self.computed: dict[str, jax.Array] = {}
+        self._key = key
+        self._trace = _jaxapi.current_ref()
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], initializer: Any, trainable: bool
+        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
     ) -> Any:
         value = self.find(name)
-        if value is None and isinstance(initializer, jax.Array):
-            value = self.computed[name] = jnp.asarray(initializer, dtype)
+        if value is None and isinstance(start, jax.Array | Program):
+            with _jaxapi.within(self._trace()):  # the request may be inside a transform
+                value = self.computed[name] = self._compute(name, start, dtype)
         return value
+
+    def _compute(self, name: str, start: Any, dtype: np.dtype[Any]) -> jax.Array:
+        if not isinstance(start, Program):
+            return jnp.asarray(start, dtype)
+        key = jax.random.key(0) if self._key is None else self._key
+        return start(named_key(key, _path.words(name)))
 
     def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
         return self.computed.get(name, self.find(name))
@@ -422,7 +429,7 @@ def _computed(
     given = wrap(grow((tuple(name.split("/")), value) for name, value in sampled.items()))
 
     def trace(arrays: Any, given: Params) -> list[jax.Array]:
-        values = _Replay(given)
+        values = _Replay(given, key)
         args, kwargs = merge(arrays)
         _pass.run(Pass(values, _root(), key), fn, args, kwargs)
         missing = [spec.name for spec in wanted if spec.name not in values.computed]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope import _jaxapi, _pass
+from jscope import _jaxapi, _pass, _program
 from jscope._calls import Place, is_rerun, sites
 from jscope._pass import Pass, Record, Settings
 from jscope._path import check_name, is_name
@@ -24,6 +24,7 @@ from jscope.errors import (
     InitializerTypeError,
     NameClashError,
     NameTypeError,
+    RngError,
     StateError,
     TransformError,
     VariableExistsError,
@@ -83,9 +84,10 @@ def get_variable(
       dtype: Any JAX dtype, that of typed keys too. Else the constant's, else the scope's, else
         float32. A shared variable is checked against it only if the argument, a constant or a
         scope asked for one.
-      initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, a constant, or
-        an array computed in the function. Else the scope's, else by dtype: glorot_uniform for
-        floats (of any rank, as in TF1), zeros for integers and bools.
+      initializer: ``f(key, shape, dtype) -> array`` as in ``jax.nn.initializers``, called here when
+        the variable is made; a constant; or an array computed in the function. Else the scope's,
+        else by dtype: glorot_uniform for floats (of any rank, as in TF1), zeros for integers and
+        bools.
       regularizer: Function of the value, kept in the spec. Else the scope's; ``no_regularizer``
         switches it off.
       trainable: Whether it lives in params; if not, in the state of ``transform_with_state``, where
@@ -315,8 +317,6 @@ def request(
         wanted = constant.shape
         if isinstance(initializer, _jaxapi.Tracer):
             _check_traced(running, full, initializer)
-            if running.level.sizes:
-                raise InitializerError.stacked(full, sites(raw_sites))
         elif not isinstance(initializer, jax.Array):
             initializer = np.array(initializer, resolved)  # as it is now: the user may change it
     elif wanted is None or None in wanted:
@@ -342,11 +342,15 @@ def request(
     if partitioner is None:
         partitioner = settings.partitioner
 
+    start = initializer
+    if constant is None and running.values.initializing and running.values.find(full) is None:
+        start = _start(running, full, wanted, resolved, initializer)
+
     layers = running.level.sizes
     if running.values.keeps and (layers or running.level.values):
         value = _first(running, full, wanted, trainable)
     else:
-        value = running.values.make(full, wanted, resolved, initializer, trainable)
+        value = running.values.make(full, wanted, resolved, start, trainable)
     if value is None:
         raise running.values.refuse(full, sites(raw_sites), trainable)
     aval = value.aval
@@ -362,6 +366,7 @@ def request(
         raw_sites,
         place,
         (trainable, collections or (), initializer, regularizer, constraint, partitioner),
+        start,
     )
     while prefix not in running.scope_names:
         running.scope_names[prefix] = made
@@ -376,6 +381,33 @@ def _check_usable(running: Pass, full: str, value: Any, place: Place) -> None:
     transform = running.calls.custom_rule(place) if place else None
     if transform is not None and running.calls.is_beyond(value, running.level):
         raise TransformError.custom_rule(full, transform, running.here())
+
+
+def _start(
+    running: Pass, full: str, shape: Any, dtype: np.dtype[Any], initializer: Initializer
+) -> _program.Program:
+    """Calls an initializer without computing anything: what it does is the initial value."""
+    key = running.level.key
+    try:
+        with _pass.no_pass():
+            kind = (jax.random.key(0) if key is None else key).dtype
+            program = _program.trace(initializer, shape, dtype, kind, running.programs)
+    except _program.WrongResultError as wrong:
+        name = getattr(initializer, "__qualname__", type(initializer).__name__)
+        raise InitializerError.wrong_result(
+            full, name, (shape, dtype), str(wrong), running.here()
+        ) from None
+    except jax.errors.UnexpectedTracerError:
+        raise InitializerError.leaked(full, running.here()) from None
+    except Exception as error:
+        made = jax.ShapeDtypeStruct(shape, dtype)
+        _program.add_place(error, full, made, running.here())
+        raise
+    for value in program.traced:
+        _check_traced(running, full, value)
+    if key is None and program.draws:
+        raise RngError.needed(full, running.here())
+    return program
 
 
 def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
@@ -568,7 +600,10 @@ def _mismatch(
 
 
 def _check_traced(running: Pass, full: str, value: Any) -> None:
+    """Raises unless the initial value of a variable can be computed from ``value`` by init."""
     if _jaxapi.is_around(value, running.trace()):
+        if running.level.sizes:
+            raise InitializerError.stacked(full, running.here())
         return
     error = InitializerError.inner_trace if _jaxapi.is_live(value) else InitializerError.leaked
     raise error(full, running.here())

@@ -659,7 +659,7 @@ class InitializerError(JscopeError, ValueError):
             name,
             sites,
             "compute it before the transform (jit, checkpoint, scan, vmap, ...), or pass a "
-            "function f(key, shape, dtype).",
+            "function f(key, shape, dtype) that uses no value of the transform.",
         )
 
     @classmethod
@@ -689,15 +689,6 @@ class InitializerError(JscopeError, ValueError):
             name,
             sites,
             "pass a real array for it to init.",
-        )
-
-    @classmethod
-    def holds_tracer(cls, name: str, sites: tuple[Site, ...]) -> Self:
-        return cls._at(
-            f"The initializer of variable {name} uses a traced value of the function around it.",
-            name,
-            sites,
-            "initializers run after the function; pass the value itself, initializer=value.",
         )
 
     @classmethod

@@ -434,7 +434,7 @@ def test_initial_values_on_the_wrong_side_of_a_transform() -> None:
         "out of it.\n"
         "  asked:  w at FILE:N in <lambda> < FILE:N in inner\n"
         "  fix:    compute it before the transform (jit, checkpoint, scan, vmap, ...), or pass a "
-        "function f(key, shape, dtype)."
+        "function f(key, shape, dtype) that uses no value of the transform."
     )
 
     leaked: list[jax.Array] = []

@@ -201,7 +201,7 @@ def wall_time(work: Callable[[], Any], repeats: int = 1) -> float:
 def small_mlp(library: Library) -> tuple[Network, Any, jax.Array]:
     """The network of 1000 small arrays: functions, params, input."""
     x = jnp.ones([2, 8])
-    network = library.mlp(False)
+    network = library.mlp("shared")
     return network, network.init(jax.random.key(0), x), x
 
 
@@ -251,11 +251,14 @@ def init(effort: Effort) -> Iterator[Line]:
         if objects == "shared" or effort is FULL:
             line = Line(f"{what}; the others under jit", HAIKU.name, 0.02)
             yield compare(line, measure(objects, "jit", effort.jitted, 1))
+    what = "init and compile, 500 layers, users' functions; the others eager"
+    both = (JSCOPE.name, HAIKU.name)
+    yield compare(Line(what, HAIKU.name, 0.9), measure("users", "eager", both, effort.compiles))
 
 
 def init_child(name: str, mode: str, objects: str) -> None:
     """Prints the CPU-seconds that init takes in this process."""
-    network = LIBRARIES[name].mlp(objects == "fresh")
+    network = LIBRARIES[name].mlp(objects)
     make = jax.jit(network.init) if mode == "jit" else network.init
     key, x = jax.random.key(0), jnp.ones([8, 64])
     jax.block_until_ready(jax.jit(lambda x: x + 1)(x))

@@ -40,15 +40,33 @@ class Library(NamedTuple):
     name: str
     module: str  # what users import
     distribution: str  # what they install
-    mlp: Callable[[bool], Network]  # argument: whether every layer gets its own initializer object
+    mlp: Callable[[str], Network]  # argument: initializer objects, one of OBJECTS
     transformer: Callable[[], Network]
     stack: Callable[[int], Network]  # argument: how many layers
     remat: str = ""  # its own copy of jax.checkpoint, where the raw one shares weights
 
 
-def _maker(make: Callable[[], Any], fresh: bool) -> Callable[[], Any]:
+# Whether all layers have one initializer object, or each its own, or functions that users write.
+OBJECTS = ("shared", "fresh", "users")
+
+
+def _maker(make: Callable[[], Any], objects: str) -> Callable[[], Any]:
     shared = make()
-    return make if fresh else lambda: shared
+    return (lambda: shared) if objects == "shared" else make
+
+
+class _Config:
+    """What a function reads that no cache may take for constant."""
+
+    stddev = STDDEV
+
+
+def _users_weights(number: int, draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The function of a layer: half of them are closures over a number, half read an object."""
+    stddev = STDDEV
+    if number % 2:
+        return lambda *args: draw(*args) * _Config.stddev
+    return lambda *args: draw(*args) * stddev
 
 
 def _normal() -> Any:
@@ -102,8 +120,8 @@ def layer(w: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
 # Plain JAX: nested dicts.
 
 
-def plain_mlp(fresh: bool) -> Network:
-    normal = _maker(_normal, fresh)
+def plain_mlp(objects: str) -> Network:
+    normal = _maker(_normal, objects)
 
     def init(key: jax.Array, x: jax.Array) -> Params:
         width = x.shape[-1]
@@ -186,18 +204,22 @@ def plain_stack(depth: int) -> Network:
 # jscope.
 
 
-def jscope_mlp(fresh: bool) -> Network:
+def jscope_mlp(objects: str) -> Network:
     import jscope as js
 
-    normal = _maker(_normal, fresh)
+    normal = _maker(_normal, objects)
 
     def net(x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         for i in range(SCOPES):
             with js.variable_scope(f"block_{i:03}"):
                 for j in range(LAYERS):
-                    w = js.get_variable(f"w_{j}", [width, width], initializer=normal())
-                    b = js.get_variable(f"b_{j}", [width], initializer=_zeros)
+                    weights, zeros = normal(), _zeros
+                    if objects == "users":
+                        weights = _users_weights(j, jax.random.normal)
+                        zeros = lambda key, shape, dtype: jnp.zeros(shape, dtype)  # noqa: E731
+                    w = js.get_variable(f"w_{j}", [width, width], initializer=weights)
+                    b = js.get_variable(f"b_{j}", [width], initializer=zeros)
                     x = jnp.tanh(x @ w + b)
         return x
 
@@ -252,17 +274,24 @@ def jscope_stack(depth: int) -> Network:
 # Haiku.
 
 
-def haiku_mlp(fresh: bool) -> Network:
+def haiku_mlp(objects: str) -> Network:
     import haiku as hk
 
-    normal = _maker(lambda: hk.initializers.RandomNormal(STDDEV), fresh)
+    normal = _maker(lambda: hk.initializers.RandomNormal(STDDEV), objects)
+
+    def draw(shape: Any, dtype: Any) -> jax.Array:
+        return jax.random.normal(hk.next_rng_key(), shape, dtype)
 
     class Block(hk.Module):
         def __call__(self, x: jax.Array) -> jax.Array:
             width = x.shape[-1]
             for j in range(LAYERS):
-                w = hk.get_parameter(f"w_{j}", [width, width], init=normal())
-                b = hk.get_parameter(f"b_{j}", [width], init=jnp.zeros)
+                weights, zeros = normal(), jnp.zeros
+                if objects == "users":
+                    weights = _users_weights(j, draw)
+                    zeros = lambda shape, dtype: jnp.zeros(shape, dtype)  # noqa: E731
+                w = hk.get_parameter(f"w_{j}", [width, width], init=weights)
+                b = hk.get_parameter(f"b_{j}", [width], init=zeros)
                 x = jnp.tanh(x @ w + b)
             return x
 
@@ -323,10 +352,10 @@ def haiku_stack(depth: int) -> Network:
 # Flax Linen.
 
 
-def linen_mlp(fresh: bool) -> Network:
+def linen_mlp(objects: str) -> Network:
     from flax import linen as nn
 
-    normal = _maker(_normal, fresh)
+    normal = _maker(_normal, objects)
 
     class Block(nn.Module):
         @nn.compact
@@ -425,10 +454,10 @@ def _nnx_network(build: Callable[[Any, int], Any], forward: Callable[[], Apply])
     return Network(init, fresh_apply)
 
 
-def nnx_mlp(fresh: bool) -> Network:
+def nnx_mlp(objects: str) -> Network:
     from flax import nnx
 
-    normal = _maker(_normal, fresh)
+    normal = _maker(_normal, objects)
 
     class Block(nnx.Module):
         def __init__(self, rngs: Any, width: int) -> None:
@@ -513,10 +542,10 @@ def nnx_stack(depth: int) -> Network:
 # Equinox.
 
 
-def equinox_mlp(fresh: bool) -> Network:
+def equinox_mlp(objects: str) -> Network:
     import equinox as eqx
 
-    normal = _maker(_normal, fresh)
+    normal = _maker(_normal, objects)
 
     class Block(eqx.Module):
         b: list[jax.Array]
