@@ -111,6 +111,37 @@ def is_eager(trace: Any) -> bool:
     return isinstance(staged(trace), _core.EvalTrace)
 
 
+def placeholder(
+    trace: Any, mesh: Any, shape: tuple[int, ...], dtype: Any, like: Any = None
+) -> jax.Array:
+    """An array without values, made in ``trace``, which may lie around the current one.
+
+    Args:
+      trace: A staged trace that runs.
+      mesh: The abstract mesh that is set there, or an empty one.
+      shape: Sizes.
+      dtype: Any.
+      like: An array whose last axes the result is laid out like; else it is replicated.
+    """
+    partitions: tuple[Any, ...] = ()
+    varying: tuple[Any, ...] = ()
+    at = mesh
+    if like is not None:
+        kind: Any = jax.typeof(like)
+        at = kind.sharding.mesh
+        partitions = kind.sharding.spec[len(kind.shape) - len(shape) :]
+        varying = tuple(kind.manual_axis_type.varying)
+    sharding = jax.sharding.NamedSharding(at, jax.sharding.PartitionSpec(*partitions))
+    with _core.set_current_trace(trace), jax.sharding.use_abstract_mesh(mesh):
+        array: jax.Array = jax.lax.empty(shape, dtype, out_sharding=sharding)
+        return jax.lax.pcast(array, varying, to="varying") if varying else array
+
+
+def instance(trace: Any, array: Any) -> Any:
+    """One instance's part of an array [axis_size, ...], in the trace of a ``vmap``."""
+    return _batching.BatchTracer(trace, array, 0, None)
+
+
 class Transform(NamedTuple):
     """A transform of JAX, as recognised by its frame on the Python stack."""
 

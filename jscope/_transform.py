@@ -363,7 +363,7 @@ class _Replay(Given):
             value = self.computed[name] = jnp.asarray(initializer, dtype)
         return value
 
-    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> Any:
         return self.computed.get(name, self.find(name))
 
 

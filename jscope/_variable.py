@@ -337,19 +337,22 @@ def request(
     if running.values.keeps and (layers or running.level.values):
         value = _first(running, full, wanted, trainable)
     else:
-        value = running.values.make(full, wanted, resolved, initializer, trainable)
+        value = running.values.make(full, layers + wanted, resolved, initializer, trainable)
+        if layers:
+            value = _first(running, full, wanted, trainable)
     if value is None:
         raise running.values.refuse(full, sites(raw_sites), trainable)
     aval = value.aval
     if aval.shape != wanted or (asked is not None and aval.dtype != asked):
         _check_found(running, full, value, wanted, asked, constant)
-    if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
+    given = running.values.keeps
+    if given and isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise TransformError.leaked_param(full, sites(raw_sites))
     running.records[full] = made = Record(
         full,
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
         layers,
-        value if running.values.keeps and trainable and not layers else None,
+        value if not layers and (trainable or running.values.initializing) else None,
         raw_sites,
         calls,
         (trainable, collections or (), initializer, regularizer, constraint, partitioner),
@@ -365,10 +368,10 @@ def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     value, layers = running.look(full, running.level.sizes, trainable)
     if not layers or value is None:
         return value
-    asked = running.level.sizes[-layers:] + wanted
+    asked = running.level.sizes[-len(layers) :] + wanted
     if value.shape != asked:
-        raise _mismatch(running, full, "shape", asked, value.shape, value, layers)
-    return jax.lax.empty(value.shape[layers:], value.dtype)
+        raise _mismatch(running, full, "shape", asked, value.shape, value, len(layers))
+    return running.part(full, value, layers)
 
 
 def _find(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
@@ -381,14 +384,15 @@ def _find(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     if wanted is not None and len(wanted) == len(found.shape):
         sizes = ()
     if trainable:  # which nobody may have asked for: as in TF1, sharing does not look at it
-        trainable = running.values.read(full, (), _FLOAT32, True) is not None
+        trainable = running.values.read(full, True) is not None
     value, layers = running.look(full, sizes, trainable)
     if not layers:
         return value
-    if value.shape[:layers] != sizes[-layers:]:
-        asked = sizes[-layers:] + (wanted or value.shape[layers:])
+    count = len(layers)
+    if value.shape[:count] != sizes[-count:]:
+        asked = sizes[-count:] + (wanted or value.shape[count:])
         raise _mismatch(running, full, "shape", asked, value.shape, value)
-    return jax.lax.empty(value.shape[layers:], value.dtype)
+    return running.part(full, value, layers)
 
 
 def _check_sizes(running: Pass, record: Record) -> None:
