@@ -137,6 +137,17 @@ def placeholder(
         return jax.lax.pcast(array, varying, to="varying") if varying else array
 
 
+def on_mesh(value: Any) -> Any:
+    """An initial value as a placeholder stands for it: replicated over the mesh that is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
+        return value
+    found: Any = jax.typeof(value).sharding
+    if found.mesh == mesh and not any(found.spec):
+        return value
+    return jax.sharding.reshard(value, jax.sharding.PartitionSpec())
+
+
 def instance(trace: Any, array: Any) -> Any:
     """One instance's part of an array [axis_size, ...], in the trace of a ``vmap``."""
     return _batching.BatchTracer(trace, array, 0, None)

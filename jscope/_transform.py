@@ -336,7 +336,11 @@ def _initialize(
     specs, initializers = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
     with _pass.no_pass():
         sample = Sampler(key)
-        values = {s.name: sample(s, initializers[s.name]) for s in specs if s.name in initializers}
+        values = {
+            spec.name: _jaxapi.on_mesh(sample(spec, initializers[spec.name]))
+            for spec in specs
+            if spec.name in initializers
+        }
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, key, args, kwargs)
     params, state = (
@@ -360,7 +364,7 @@ class _Replay(Given):
     ) -> Any:
         value = self.find(name)
         if value is None and isinstance(initializer, jax.Array):
-            value = self.computed[name] = jnp.asarray(initializer, dtype)
+            value = self.computed[name] = _jaxapi.on_mesh(jnp.asarray(initializer, dtype))
         return value
 
     def read(self, name: str, trainable: bool) -> Any:

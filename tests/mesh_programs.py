@@ -378,29 +378,192 @@ def differ(found: Any, wanted: Any) -> str:
     return "ok"
 
 
-def agreement(kind: str) -> dict[str, Any]:
-    """Program -> outcomes on one kind of mesh, with the values that it has without a mesh."""
-    plain = jnp.asarray(batch())
-    found: dict[str, Any] = {}
-    for name, scoped, hand in programs():
+def without_mesh(x: jax.Array) -> dict[str, tuple[Any, Any]]:
+    """Program -> initial and computed values, of those that need no mesh."""
+    found = {}
+    for name, scoped, _ in programs():
         net = js.transform(scoped)
-        without, params = attempt(lambda net=net: net.init(0, plain))
-        with jax.set_mesh(mesh_of(kind)):
-            x = jax.device_put(plain, MESHES[kind][2])
-            found[name] = outcomes(scoped, hand, x)
-            if found[name]["init"] != "ok":
-                continue
-            here = net.init(0, x)
-            value = jax.jit(net.apply)(here, None, x)
-            if without != "ok":  # it needs a mesh
-                wanted = jax.jit(lambda p, x, hand=hand: hand(lambda n, _: p[n], x))(here, x)
-        if without == "ok":
-            wanted = net.apply(params, None, plain)
-            same = jax.tree.map(lambda a, b: bool((a == np.asarray(b)).all()), params, here)
-            found[name]["initial values"] = "ok" if all(jax.tree.leaves(same)) else repr(same)
-        found[name]["values"] = differ(value, wanted)
+        ended, params = attempt(lambda net=net: net.init(0, x))
+        if ended == "ok":
+            found[name] = params, jax.jit(net.apply)(params, None, x)
     return found
 
 
+def agreement(kind: str, plain: Any, without: Any) -> dict[str, Any]:
+    """Program -> outcomes on one kind of mesh, with the values that it has without a mesh."""
+    found: dict[str, Any] = {}
+    with jax.set_mesh(mesh_of(kind)):
+        x = jax.device_put(plain, MESHES[kind][2])
+        for name, scoped, hand in programs():
+            found[name] = outcomes(scoped, hand, x)
+            if found[name]["init"] != "ok" or kind not in COMPILED:
+                continue
+            net = js.transform(scoped)
+            here = net.init(0, x)
+            value = jax.jit(net.apply)(here, None, x)
+            if name in without:
+                params, wanted = without[name]
+                same = [bool((a == np.asarray(here[n])).all()) for n, a in params.items()]
+                found[name]["initial values"] = "ok" if all(same) else repr(here)
+            else:
+                wanted = jax.jit(lambda p, x, hand=hand: hand(lambda n, _: p[n], x))(here, x)
+            found[name]["values"] = differ(value, wanted)
+    return found
+
+
+def types_of_arguments(kind: str) -> dict[str, list[str]]:
+    """Kind of argument -> its type in init, specs and apply, eager and in jit."""
+    mesh = mesh_of(kind)
+    outside = jnp.asarray(batch())
+    over = NamedSharding(mesh, MESHES[kind][2])
+    found: dict[str, list[str]] = {}
+    with jax.set_mesh(mesh):
+        arguments = {
+            "NumPy array": batch(),
+            "array from outside": outside,
+            "array": jnp.asarray(batch()),
+            "sharded array": jax.device_put(outside, over),
+            "shape": jax.ShapeDtypeStruct((BATCH, SIZE), jnp.float32),
+            "sharded shape": jax.ShapeDtypeStruct((BATCH, SIZE), jnp.float32, sharding=over),
+        }
+        for name, argument in arguments.items():
+            seen = found[name] = []
+
+            def program(x: Any, seen: list[str] = seen) -> Any:
+                seen.append(repr(jax.typeof(x).sharding))
+                return x
+
+            net = js.transform(program)
+            net.specs(argument)
+            net.init(0, argument)
+            if not isinstance(argument, jax.ShapeDtypeStruct):
+                jax.jit(net.apply)({}, None, argument)
+                net.apply({}, None, argument)
+            elif name == "sharded shape":
+                seen += found["sharded array"]
+            else:
+                seen += found["NumPy array"]
+    return found
+
+
+def initial_values(kind: str) -> dict[str, str]:
+    """Kind of initializer -> whether init gives what its placeholder stands for."""
+    outside = jnp.arange(8.0)
+    found: dict[str, str] = {}
+    with jax.set_mesh(mesh_of(kind)):
+        x = jax.device_put(jnp.asarray(batch()), MESHES[kind][2])
+        column = jax.device_put(outside, P(MESHES[kind][2][0] if len(MESHES[kind][2]) else None))
+        initializers: dict[str, Callable[[Any], Any]] = {
+            "number": lambda x: 1.0,
+            "NumPy array": lambda x: np.ones(8, np.float32),
+            "array from outside": lambda x: outside,
+            "sharded array": lambda x: column,
+            "function": lambda x: jax.nn.initializers.normal(),
+            "function of an array from outside": lambda x: lambda *_: outside,
+            "function of a sharded array": lambda x: lambda *_: column,
+            "value": lambda x: x[:, 0] * 2,
+            "mean": lambda x: x.mean(1),
+        }
+        for name, initializer in initializers.items():
+            types: list[str] = []
+
+            def program(x: Any, initializer: Any = initializer, types: Any = types) -> None:
+                chosen = initializer(x)
+                shape = [8] if callable(chosen) else None
+                v = js.get_variable("v", shape, initializer=chosen)
+                types.append(repr(jax.typeof(v).sharding))
+
+            net = js.transform(program)
+            for how, init in (("", net.init), (" in jit", jax.jit(net.init))):
+                params = init(0, x)
+                net.apply(params, None, x)
+                plain = len(set(types)) == 1
+                found[name + how] = lives_on_the_mesh(params) if plain else repr(types)
+                if kind == "auto":  # where a compiler may lay out as it likes
+                    found[name + how] = found[name + how].replace(
+                        f"v is not replicated: {params['v'].sharding}", "ok"
+                    )
+    return found
+
+
+def _steps(make: Callable[[int], Any], x: Any) -> Any:
+    cell = make(SIZE)
+    _, state = cell(x[:, 0], cell.zero_state(len(x)))
+    return cell(x[:, 1], state)
+
+
+# Layers of images [8, 4, 4, 4], or of sequences of them.
+LAYERS: dict[str, Callable[[Any], Any]] = {
+    "dense": lambda x: js.layers.dense(x[:, 0, 0], 3, jax.nn.relu),
+    "dense over time": lambda x: js.layers.dense(x[:, 0], 3),
+    "embedding": lambda x: js.layers.embedding(x[:, 0, 0].astype(int), 4, 3),
+    "embedding of one id": lambda x: js.layers.embedding(x[:, 0, 0, 0].astype(int), 4, 3),
+    "dropout": lambda x: js.layers.dropout(x, training=True),
+    "dropout, one draw per example": lambda x: js.layers.dropout(
+        x[:, 0, 0], noise_shape=(None, 1), training=True
+    ),
+    "dropout, one draw for all": lambda x: js.layers.dropout(
+        x[:, 0, 0], noise_shape=(1, None), training=True
+    ),
+    "dropout in half precision": lambda x: js.layers.dropout(
+        x.astype(jnp.bfloat16), training=True
+    ),
+    "flatten": js.layers.flatten,
+    "lstm": lambda x: _steps(js.layers.lstm, x[:, 0]),
+    "gru": lambda x: _steps(js.layers.gru, x[:, 0]),
+    "dynamic_rnn of lstm": lambda x: js.layers.dynamic_rnn(js.layers.lstm(SIZE), x[:, 0]),
+    "dynamic_rnn of gru": lambda x: js.layers.dynamic_rnn(
+        js.layers.gru(SIZE), x[:, 0].swapaxes(0, 1), time_major=True
+    ),
+    "dynamic_rnn with lengths": lambda x: js.layers.dynamic_rnn(
+        js.layers.lstm(SIZE), x[:, 0], jnp.array([4, 2, 1, 0, 3, 4, 4, 2])
+    ),
+    "dynamic_rnn with a state": lambda x: js.layers.dynamic_rnn(
+        js.layers.lstm(SIZE), x[:, 0], initial_state=(jnp.zeros([8, SIZE]), x[:, 0, 0])
+    ),
+    "batch_normalization": lambda x: js.layers.batch_normalization(x, training=True),
+    "batch_normalization, axis=1": lambda x: js.layers.batch_normalization(
+        x, axis=1, training=True
+    ),
+    "layer_norm": js.layers.layer_norm,
+    "conv1d": lambda x: js.layers.conv1d(x[:, 0], 3, 2),
+    "conv2d": lambda x: js.layers.conv2d(x, 3, 2, padding="same"),
+    "separable_conv2d": lambda x: js.layers.separable_conv2d(x, 3, 2),
+    "conv2d_transpose": lambda x: js.layers.conv2d_transpose(x, 3, 2, strides=2),
+    "max_pooling2d": lambda x: js.layers.max_pooling2d(x, 2, 2),
+    "average_pooling2d": lambda x: js.layers.average_pooling2d(x, 2, 2, padding="same"),
+}
+
+
+def layers(kind: str) -> dict[str, str]:
+    """Layer -> whether a sharded batch gives the values that one has without a mesh."""
+    sizes = (BATCH, SIZE, SIZE, SIZE)
+    plain = jnp.linspace(0, 3.9, BATCH * SIZE**3, dtype=jnp.float32).reshape(sizes)
+    found = {}
+    for name, layer in LAYERS.items():
+        net = js.transform_with_state(layer)
+        params, state = net.init(0, plain)
+        wanted = jax.jit(net.apply)(params, state, 1, plain)
+        with jax.set_mesh(mesh_of(kind)):
+            x = jax.device_put(plain, P("data"))
+            net.specs(x)
+            out, new_state = jax.jit(net.apply)(*net.init(0, x), 1, x)
+            axes = [jax.typeof(leaf).sharding.spec for leaf in jax.tree.leaves(out)]
+        found[name] = differ((out, new_state), wanted)
+        if "explicit" in kind and not all("data" in spec for spec in axes):
+            found[name] = f"the batch lost its layout: {axes}"
+    return found
+
+
+COMPILED = ("auto", "explicit", "explicit data, auto model")
+
 if __name__ == "__main__":
-    print(json.dumps({kind: agreement(kind) for kind in MESHES}))
+    x = jnp.asarray(batch())
+    without = without_mesh(x)
+    found = {
+        "programs": {kind: agreement(kind, x, without) for kind in MESHES},
+        "arguments": {kind: types_of_arguments(kind) for kind in ("auto", "explicit")},
+        "initial values": {kind: initial_values(kind) for kind in ("auto", "explicit")},
+        "layers": {kind: layers(kind) for kind in COMPILED},
+    }
+    print(json.dumps(found))
