@@ -111,30 +111,28 @@ def is_eager(trace: Any) -> bool:
     return isinstance(staged(trace), _core.EvalTrace)
 
 
-def placeholder(
-    trace: Any, mesh: Any, shape: tuple[int, ...], dtype: Any, like: Any = None
-) -> jax.Array:
+def placeholder(trace: Any, mesh: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """An array without values, made in ``trace``, which may lie around the current one.
 
     Args:
       trace: A staged trace that runs.
-      mesh: The abstract mesh that is set there, or an empty one.
+      mesh: The abstract mesh that is set there, over which the array is replicated; may be empty.
       shape: Sizes.
       dtype: Any.
-      like: An array whose last axes the result is laid out like; else it is replicated.
     """
-    partitions: tuple[Any, ...] = ()
-    varying: tuple[Any, ...] = ()
-    at = mesh
-    if like is not None:
-        kind: Any = jax.typeof(like)
-        at = kind.sharding.mesh
-        partitions = kind.sharding.spec[len(kind.shape) - len(shape) :]
-        varying = tuple(kind.manual_axis_type.varying)
-    sharding = jax.sharding.NamedSharding(at, jax.sharding.PartitionSpec(*partitions))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     with _core.set_current_trace(trace), jax.sharding.use_abstract_mesh(mesh):
         array: jax.Array = jax.lax.empty(shape, dtype, out_sharding=sharding)
-        return jax.lax.pcast(array, varying, to="varying") if varying else array
+        return array
+
+
+def layer(trace: Any, mesh: Any, whole: jax.Array) -> jax.Array:
+    """A layer of an array [n, ...], in the trace and on the mesh of the body of a scan."""
+    if not whole.shape[0]:
+        return placeholder(trace, mesh, whole.shape[1:], whole.dtype)
+    # Of the array, so that it is mapped, varies and is laid out as the array is.
+    with _core.set_current_trace(trace), jax.sharding.use_abstract_mesh(mesh):
+        return jax.lax.squeeze(jax.lax.slice_in_dim(whole, 0, 1), (0,))
 
 
 def on_mesh(value: Any) -> Any:

@@ -110,8 +110,7 @@ class Level:
             if self.splits:
                 part = _jaxapi.instance(self.trace(), whole)
             else:
-                shape, dtype = whole.shape[1:], whole.dtype
-                part = _jaxapi.placeholder(self.trace(), self.mesh, shape, dtype, like=whole)
+                part = _jaxapi.layer(self.trace(), self.mesh, whole)
             self.parts[name] = part
         return part
 

@@ -423,7 +423,7 @@ class Pass:
         return found
 
     def look(self, name: str, sizes: Shape, trainable: bool) -> tuple[Any, list[Level]]:
-        """What the pass has for a variable, and the levels that see one layer of it, innermost first.
+        """What the pass has for a variable, and the levels that see one layer of it, from inside.
 
         These are levels that plan: they have no values yet.
 

@@ -307,7 +307,7 @@ def programs() -> Iterator[tuple[str, Callable[[Any], Any], Callable[[Get, Any],
 
 
 def attempt(function: Callable[[], Any]) -> tuple[str, Any]:
-    """"ok" or the name of the error, and the result or the error's text."""
+    """ "ok" or the name of the error, and the result or the error's text."""
     try:
         return "ok", function()
     except Exception as error:
@@ -326,14 +326,16 @@ def zeros_of(hand: Callable[[Get, Any], Any], x: Any) -> dict[str, jax.Array]:
     return {name: jnp.zeros(shape) for name, shape in shapes.items()}
 
 
+def by_hand(hand: Callable[[Get, Any], Any], params: Any, x: Any) -> Any:
+    return hand(lambda name, _: params[name], x)
+
+
 def outcomes(scoped: Callable[[Any], Any], hand: Callable[[Get, Any], Any], x: Any) -> Any:
     """How init, specs, apply and the hand-written program end on the mesh that is set."""
     net = js.transform(scoped)
+    plain = functools.partial(by_hand, hand)
     init, params = attempt(lambda: net.init(0, x))
     given = params if init == "ok" else zeros_of(hand, x)
-
-    def by_hand(params: Any, x: Any) -> Any:
-        return hand(lambda name, _: params[name], x)
 
     def apply(params: Any, x: Any) -> Any:
         return net.apply(params, None, x)
@@ -343,17 +345,17 @@ def outcomes(scoped: Callable[[Any], Any], hand: Callable[[Get, Any], Any], x: A
         "specs": attempt(lambda: net.specs(x))[0],
         "init in jit": attempt(lambda: jax.eval_shape(net.init, 0, x))[0],
         "apply": attempt(lambda: jax.eval_shape(apply, given, x))[0],
-        "by hand": attempt(lambda: jax.eval_shape(by_hand, given, x))[0],
+        "by hand": attempt(lambda: jax.eval_shape(plain, given, x))[0],
     }
     if set(found.values()) == {"ok"}:
-        types = [jax.tree.map(str, jax.eval_shape(f, given, x)) for f in (apply, by_hand)]
+        types = [jax.tree.map(str, jax.eval_shape(f, given, x)) for f in (apply, plain)]
         found["types"] = "ok" if types[0] == types[1] else repr(types)
         found["its params"] = lives_on_the_mesh(params)
     return found
 
 
 def lives_on_the_mesh(params: Any) -> str:
-    """"ok" if all the arrays have the mesh that is set in their type, and no layout."""
+    """ "ok" if all the arrays have the mesh that is set in their type, and no layout."""
     mesh = jax.sharding.get_abstract_mesh()
     for name, value in js.tree.flatten(params).items():
         if jax.typeof(value).sharding.mesh != mesh or len(value.devices()) != 8:
@@ -364,7 +366,7 @@ def lives_on_the_mesh(params: Any) -> str:
 
 
 def differ(found: Any, wanted: Any) -> str:
-    """"ok" if two trees have the same values, to the last places."""
+    """ "ok" if two trees have the same values, to the last places."""
     try:
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(
@@ -406,7 +408,7 @@ def agreement(kind: str, plain: Any, without: Any) -> dict[str, Any]:
                 same = [bool((a == np.asarray(here[n])).all()) for n, a in params.items()]
                 found[name]["initial values"] = "ok" if all(same) else repr(here)
             else:
-                wanted = jax.jit(lambda p, x, hand=hand: hand(lambda n, _: p[n], x))(here, x)
+                wanted = jax.jit(functools.partial(by_hand, hand))(here, x)
             found[name]["values"] = differ(value, wanted)
     return found
 
@@ -505,9 +507,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     "dropout, one draw for all": lambda x: js.layers.dropout(
         x[:, 0, 0], noise_shape=(1, None), training=True
     ),
-    "dropout in half precision": lambda x: js.layers.dropout(
-        x.astype(jnp.bfloat16), training=True
-    ),
+    "dropout in half precision": lambda x: js.layers.dropout(x.astype(jnp.bfloat16), training=True),
     "flatten": js.layers.flatten,
     "lstm": lambda x: _steps(js.layers.lstm, x[:, 0]),
     "gru": lambda x: _steps(js.layers.gru, x[:, 0]),
