@@ -89,18 +89,9 @@ def _scan(
 ) -> Any:
     lift = Lift(running)
     carry = jax.tree.map(_strong, carry)
-
     xs = jax.tree.map(jnp.asarray, xs)
     given = jax.tree.map(describe, carry)
     numbers = jnp.arange(n) if lift.has_rng else None
-
-    def layer(carry: Any, x: tuple[Any, ...], **level: Any) -> tuple[Any, Any, Any]:
-        out, inner = lift.call(block, (carry, *x), sizes=(n,), **level)
-        after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
-        found = jax.tree.map(describe, after)
-        if given != found:
-            raise TransformError.carry_changed(str(given), str(found))
-        return after, y, inner
 
     def run() -> tuple[Any, Any]:
         stacks, outer = _divide(lift)
@@ -108,10 +99,15 @@ def _scan(
         def body(carry: Any, x: Any) -> tuple[Any, Any]:  # a new one, or JAX knows the plan's
             (carry, outer), (number, slices, x) = carry, x
             fold = None if number is None else lambda: number
-            carry, y, level = layer(carry, x, fold=fold, values={**outer, **slices})
+            values = {**outer, **slices}
+            out, level = lift.call(block, (carry, *x), fold=fold, values=values, sizes=(n,))
+            after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
+            found = jax.tree.map(describe, after)
+            if given != found:
+                raise TransformError.carry_changed(str(given), str(found))
             outer = {name: level.values[name] for name in outer}
             changed = {name: level.values[name] for name in slices if name in level.assigned}
-            return (carry, outer), (y, changed)
+            return (after, outer), (y, changed)
 
         (after, outer), (ys, changed) = jax.lax.scan(
             jax.checkpoint(body, prevent_cse=False) if checkpoint else body,

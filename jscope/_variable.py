@@ -71,8 +71,8 @@ def get_variable(
 ) -> jax.Array:
     """Makes or shares the variable ``name`` of the open scope, as in TF1.
 
-    Works inside every raw JAX transform, in init and in apply. Returns the array itself: in apply
-    the same object for every request of a name, in init a placeholder of that shape and dtype.
+    Works inside every raw JAX transform, in init and in apply. Returns the array itself, the same
+    object for every request of a name: in init a placeholder of its type, on the mesh that is set.
     Everything is checked while tracing; nothing is left at run time.
 
     Args:
