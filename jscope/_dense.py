@@ -23,6 +23,8 @@ from jscope._layer import (
     check_training,
     finish,
     layer_scope,
+    layout,
+    sharding,
     zeros,
 )
 from jscope._number import widened
@@ -174,7 +176,13 @@ def embedding_lookup(params: jax.Array, ids: jax.Array) -> jax.Array:
       [[3.0, 4.0], [1.0, 2.0], [3.0, 4.0]]
     """
     params = check_array("params", params, "[rows, ...]", lambda ndim: ndim >= 1, jnp.generic)
-    return params[check_array("ids", ids, "of any shape", lambda _: True, jnp.integer)]
+    ids = check_array("ids", ids, "of any shape", lambda _: True, jnp.integer)
+    rows, columns = layout(ids), layout(params)[1:]
+    if not any(rows + columns):
+        return params[ids]
+    # JAX does not guess how the rows that it gathers are to be laid out over an explicit mesh.
+    divided = ids if any(rows) else params
+    return params.at[ids].get(out_sharding=sharding(divided, rows + columns))
 
 
 @add_arg_scope
@@ -230,9 +238,17 @@ def dropout(
         # Half precision would round the rate, and draw from few numbers.
         wide = widened(inputs)
         kept = jnp.asarray(1 - rate, wide.dtype)
-        mask = jax.random.bernoulli(next_rng_key(), kept, shape)
+        mask = _mask(next_rng_key(), kept, shape, inputs)
         scaled = (wide / kept).astype(inputs.dtype)
-        return jnp.where(jnp.broadcast_to(mask, inputs.shape), scaled, jnp.zeros_like(inputs))
+        return jnp.where(mask, scaled, jnp.zeros_like(inputs))
+
+
+def _mask(key: jax.Array, kept: jax.Array, shape: tuple[int, ...], inputs: jax.Array) -> jax.Array:
+    """What is kept, bools of a shape, laid out over devices as the inputs are."""
+    axes = [axis if size > 1 else None for axis, size in zip(layout(inputs), shape, strict=True)]
+    if not any(axes):
+        return jax.random.bernoulli(key, kept, shape)
+    return jax.random.bernoulli(key, kept, shape, out_sharding=sharding(inputs, axes))
 
 
 def _noise_shape(noise_shape: Any, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -213,6 +213,46 @@ def forget_traces(is_dead: Callable[[Any], bool]) -> None:
             cache.evict_weakref(function)
 
 
+def placeholder(trace: Any, mesh: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """An array without values, made in ``trace``, which may lie around the current one.
+
+    Args:
+      trace: A staged trace that runs.
+      mesh: The abstract mesh that is set there, over which the array is replicated; may be empty.
+      shape: Sizes.
+      dtype: Any.
+    """
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    with _core.set_current_trace(trace), jax.sharding.use_abstract_mesh(mesh):
+        array: jax.Array = jax.lax.empty(shape, dtype, out_sharding=sharding)
+        return array
+
+
+def layer(trace: Any, mesh: Any, whole: jax.Array) -> jax.Array:
+    """A layer of an array [n, ...], in the trace and on the mesh of the body of a scan."""
+    if not whole.shape[0]:
+        return placeholder(trace, mesh, whole.shape[1:], whole.dtype)
+    # Of the array, so that it is mapped, varies and is laid out as the array is.
+    with _core.set_current_trace(trace), jax.sharding.use_abstract_mesh(mesh):
+        return jax.lax.squeeze(jax.lax.slice_in_dim(whole, 0, 1), (0,))
+
+
+def on_mesh(value: Any) -> Any:
+    """An initial value as a placeholder stands for it: replicated over the mesh that is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
+        return value
+    found: Any = jax.typeof(value).sharding
+    if found.mesh == mesh and not any(found.spec):
+        return value
+    return jax.sharding.reshard(value, jax.sharding.PartitionSpec())
+
+
+def instance(trace: Any, array: Any) -> Any:
+    """One instance's part of an array [axis_size, ...], in the trace of a ``vmap``."""
+    return _batching.BatchTracer(trace, array, 0, None)
+
+
 class Transform(NamedTuple):
     """A transform of JAX."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from jscope import _path
+from jscope import _jaxapi, _path
 from jscope._calls import Place
 from jscope._jaxapi import Transform
 
@@ -36,10 +36,12 @@ class Level:
       splits: Whether this is one of several instances, each with variables of its own.
       planning: Whether this run only finds out what is read and assigned: nothing is computed.
       used: While planning, the stacked variables of which this level has one layer.
+      parts: Placeholders for that layer, by full name.
       bars_draw: The raw transform around this level that would repeat its keys, if any.
       bars_assign: What around this level keeps assigned values from getting out, if anything.
       trace: The trace that it runs in.
       place: The calls around it.
+      mesh: The mesh that is set there.
     """
 
     __slots__ = (
@@ -52,7 +54,9 @@ class Level:
         "counts",
         "folds",
         "key",
+        "mesh",
         "parent",
+        "parts",
         "place",
         "planning",
         "sizes",
@@ -92,10 +96,28 @@ class Level:
         self.collects = collects
         self.planning = planning
         self.used: dict[str, None] = {}
+        self.parts: dict[str, Any] = {}
         self.bars_draw = bars_draw
         self.bars_assign = bars_assign
         self.place = place
         self.trace: Any = None
+        self.mesh: Any = None
+
+    def enter(self) -> None:
+        """Notes where the level runs."""
+        self.trace = _jaxapi.current_ref()
+        self.mesh = jax.sharding.get_abstract_mesh()
+
+    def part(self, name: str, whole: Any) -> Any:
+        """While planning, this layer's or instance's part of a variable [n, ...]."""
+        part = self.parts.get(name)
+        if part is None:
+            if self.splits:
+                part = _jaxapi.instance(self.trace(), whole)
+            else:
+                part = _jaxapi.layer(self.trace(), self.mesh, whole)
+            self.parts[name] = part
+        return part
 
     @property
     def is_layer(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -212,6 +213,14 @@ def _unflatten(keys: tuple[str, ...], children: Iterable[Any]) -> Params:
 
 
 jax.tree_util.register_pytree_with_keys(Params, _flatten_with_keys, _unflatten, _flatten)
+
+# The name and the encoding of the keys are a file format.
+jax.export.register_pytree_node_serialization(
+    Params,
+    serialized_name="jscope.Params",
+    serialize_auxdata=lambda keys: json.dumps(keys).encode(),
+    deserialize_auxdata=lambda data: tuple(json.loads(data)),
+)
 
 
 def is_array(leaf: Any) -> bool:

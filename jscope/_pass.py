@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -179,7 +178,7 @@ class Values(Protocol):
         """
         ...
 
-    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> Any:
         """The value of a variable that was requested before."""
         ...
 
@@ -201,29 +200,31 @@ class Values(Protocol):
 
 
 class Blank:
-    """Values of init and specs: placeholders of the right shape, made in the current trace."""
+    """Values of init and specs: placeholders that have the types of what apply will be given.
+
+    They are values of the trace that the pass runs in, as the params of a jitted apply are. So all
+    that JAX does to a value from outside of a transform it does to them: batches it or not, keeps
+    its mesh, refuses it.
+    """
 
     keeps = False
     initializing = True
 
     def __init__(self, has_state: bool) -> None:
         self.has_state = has_state
-        # Weak, so that no inner trace is kept alive; a value that the user holds stays the same.
-        self._made: weakref.WeakValueDictionary[tuple[Any, str, Shape], Any] = (
-            weakref.WeakValueDictionary()
-        )
+        self._made: dict[str, Any] = {}
+        self._trace = _jaxapi.current_ref()
+        self._mesh = jax.sharding.get_abstract_mesh()
 
     def make(
         self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
     ) -> Any:
-        return self.read(name, shape, dtype, trainable)
-
-    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
-        key = (_jaxapi.trace_ref(_jaxapi.current_trace()), name, shape)
-        value = self._made.get(key)
-        if value is None:
-            value = self._made[key] = jax.lax.empty(shape, dtype)
+        value = _jaxapi.placeholder(self._trace(), self._mesh, shape, dtype)
+        self._made[name] = value
         return value
+
+    def read(self, name: str, trainable: bool) -> Any:
+        return self._made.get(name)
 
     def find(self, name: str, trainable: bool = True) -> Any:
         return None
@@ -322,7 +323,7 @@ class Given:
     ) -> Any:
         return (self._params if trainable else self._state).find(name)
 
-    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> Any:
         return (self._params if trainable else self._state).find(name)
 
     def names(self) -> list[str]:
@@ -425,22 +426,21 @@ class Pass:
 
     def read(self, record: Record) -> Any:
         """The value of a variable as the open level sees it."""
-        trainable = record.facts[0]
-        if trainable and not record.sizes:
-            if record.value is not None:
-                return record.value
-            return self.values.read(record.name, record.aval.shape, record.aval.dtype, True)
-        if not self.values.keeps:
-            shared = min(len(record.sizes), len(self.level.sizes))
-            shape = record.aval.shape[shared:]
-            return self.values.read(record.name, shape, record.aval.dtype, trainable)
-        found, layers = self.look(record.name, record.sizes, trainable)
-        return jax.lax.empty(found.shape[layers:], found.dtype) if layers else found
+        if record.value is not None:
+            return record.value
+        found, layers = self.look(record.name, record.sizes, record.facts[0])
+        return self.part(record.name, found, layers)
 
-    def look(self, name: str, sizes: Shape, trainable: bool) -> tuple[Any, int]:
-        """What an apply has for a variable, and how many leading axes to leave out of it.
+    def part(self, name: str, found: Any, layers: list[Level]) -> Any:
+        """The part of a value that is left by these levels, outermost last, of its layers."""
+        for level in reversed(layers):
+            found = level.part(name, found)
+        return found
 
-        Such axes are there on levels that plan: they see a layer, but have no values yet.
+    def look(self, name: str, sizes: Shape, trainable: bool) -> tuple[Any, list[Level]]:
+        """What the pass has for a variable, and the levels that see one layer of it, from inside.
+
+        These are levels that plan: they have no values yet.
 
         Args:
           name: Full name.
@@ -448,7 +448,7 @@ class Pass:
           trainable: Whether it is in params.
         """
         level: Level | None = self.level
-        layers = 0
+        layers: list[Level] = []
         while level is not None:
             if name in level.values:
                 return level.values[name], layers
@@ -456,9 +456,9 @@ class Pass:
                 if not level.planning:
                     raise TransformError.unplanned(name)
                 level.used[name] = None
-                layers += 1
+                layers.append(level)
             level = level.parent
-        return self.values.read(name, (), np.dtype(np.void), trainable), layers
+        return self.values.read(name, trainable), layers
 
     def is_visible(self, name: str) -> bool:
         """Whether the open level has a value for a name: not for variables of other stacks."""
@@ -567,10 +567,9 @@ def _note_rules(running: Pass, error: Exception) -> None:
 def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
-    trace = _jaxapi.current_trace()
-    running.trace = running.level.trace = _jaxapi.trace_ref(trace)
-    eager = _jaxapi.is_eager(trace)
-    del trace
+    running.level.enter()
+    running.trace = running.level.trace
+    eager = _jaxapi.is_eager(_jaxapi.current_trace())
     running.guard.enter()
     _local.current = running
     try:
@@ -597,7 +596,7 @@ def enter(
 ) -> Any:
     """Runs ``fn`` on ``level``, a part of the running pass; afterwards all is as before."""
     outer, depth = running.level, len(running.entries)
-    level.trace = _jaxapi.current_ref()
+    level.enter()
     running.level = level
     try:
         out = fn(*args, **kwargs)

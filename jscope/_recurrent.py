@@ -14,6 +14,7 @@ from jscope._layer import (
     Activation,
     Name,
     Weight,
+    along_batch,
     check_activation,
     check_array,
     check_size,
@@ -123,7 +124,7 @@ def lstm(
 
     def step(inputs: jax.Array, state: Any) -> tuple[jax.Array, LSTMStateTuple]:
         inputs = check_array("inputs", inputs, "[batch, features]", lambda ndim: ndim == 2)
-        c, h = _check_state(state, 2, (inputs.shape[0], units))
+        c, h = _check_state(state, 2, units, inputs)
         gates = _affine((inputs, h), 4 * units, Weight(initializer), Weight(zeros))
         i, j, f, o = jnp.split(gates, 4, axis=1)
         c = jax.nn.sigmoid(f + forget_bias) * c + jax.nn.sigmoid(i) * squash(j)
@@ -192,7 +193,7 @@ def gru(
 
     def step(inputs: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
         inputs = check_array("inputs", inputs, "[batch, features]", lambda ndim: ndim == 2)
-        (h,) = _check_state([state], 1, (inputs.shape[0], units))
+        (h,) = _check_state([state], 1, units, inputs)
         gates = _affine((inputs, h), 2 * units, kernel, gate_bias, "gates/")
         r, u = jnp.split(jax.nn.sigmoid(gates), 2, axis=1)
         new = squash(_affine((inputs, r * h), units, kernel, bias, "candidate/"))
@@ -266,6 +267,9 @@ def dynamic_rnn(
         leaves = jax.tree.leaves(initial_state)
         if len(leaves) == len(jax.tree.leaves(cell.state_size)):
             initial_state = jax.tree.unflatten(jax.tree.structure(cell.state_size), leaves)
+    if isinstance(cell, Cell):  # a loop cannot change the layout of its state
+        first = xs[0]
+        initial_state = jax.tree.map(lambda part: along_batch(part, first), initial_state)
 
     def step(state: Any, x: jax.Array) -> tuple[Any, Any]:
         outputs, state = cell(x, state)
@@ -281,7 +285,7 @@ def dynamic_rnn(
         if sequence_length is None:
             state, outputs = scan(step, initial_state, xs)
         else:
-            lengths = _check_lengths(sequence_length, batch)
+            lengths = along_batch(_check_lengths(sequence_length, batch), xs[0])
             are_past = jnp.arange(steps)[:, None] >= lengths[None]
             state, outputs = scan(step_until_the_end, initial_state, (are_past, xs))
     if not time_major:
@@ -317,11 +321,12 @@ def _affine(
     return jnp.dot(joined, w) + b[None]
 
 
-def _check_state(state: Any, parts: int, shape: tuple[int, int]) -> Sequence[Any]:
-    """The arrays of a state, each of a shape."""
+def _check_state(state: Any, parts: int, units: int, inputs: jax.Array) -> Sequence[Any]:
+    """The arrays of a state, each [batch, units], laid out like the inputs [batch, ...]."""
+    shape = (inputs.shape[0], units)
     found = state if isinstance(state, list | tuple) else []
     if [getattr(part, "shape", None) for part in found] == [shape] * parts:
-        return found
+        return [along_batch(part, inputs) for part in found]
     kind = "an array" if parts == 1 else f"{parts} arrays"
     given = state[0] if parts == 1 else state
     raise ArgumentError.make("state", given, f"{kind} {list(shape)}")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._lift import Lift, pair
+from jscope._lift import Lift, assigned_values, pair
 from jscope._params import describe
 from jscope._pass import Pass
 from jscope.errors import ArgumentError, TransformError
@@ -89,43 +89,43 @@ def _scan(
 ) -> Any:
     lift = Lift(running)
     carry = jax.tree.map(_strong, carry)
-
-    def layer(carry: Any, x: tuple[Any, ...], **level: Any) -> tuple[Any, Any, Any]:
-        out, inner = lift.call(block, (carry, *x), sizes=(n,), **level)
-        if not x:
-            return out, None, inner
-        return *pair("result of a block with xs", out, "(carry, y)"), inner
-
-    def first() -> tuple[Any, Any]:
-        x = jax.tree.map(lambda leaf: jax.lax.empty(leaf.shape[1:], leaf.dtype), xs)
-        return layer(carry, x)[:2]
-
     xs = jax.tree.map(jnp.asarray, xs)
-    after, y = lift.plan(first)
-    given, found = jax.tree.map(describe, carry), jax.tree.map(describe, after)
-    if given != found:
-        raise TransformError.carry_changed(str(given), str(found))
-    if lift.planning:
-        ys = jax.tree.map(lambda leaf: jax.lax.empty((n, *leaf.shape), leaf.dtype), y)
-        return lift.finish((carry, ys) if xs else carry, {})
-
-    stacks, outer = _divide(lift)
-
-    def body(carry: Any, x: Any) -> tuple[Any, Any]:
-        (carry, outer), (number, slices, x) = carry, x
-        fold = None if number is None else lambda: number
-        carry, y, level = layer(carry, x, fold=fold, values={**outer, **slices})
-        outer = {name: level.values[name] for name in outer}
-        changed = {name: level.values[name] for name in slices if name in level.assigned}
-        return (carry, outer), (y, changed)
-
-    if checkpoint:
-        body = jax.checkpoint(body, prevent_cse=False)
+    given = jax.tree.map(describe, carry)
     numbers = jnp.arange(n) if lift.has_rng else None
-    (carry, outer), (ys, changed) = jax.lax.scan(
-        body, (carry, outer), (numbers, stacks, xs), length=n, unroll=unroll
-    )
-    return lift.finish((carry, ys) if xs else carry, {**outer, **changed})
+
+    def run() -> tuple[Any, Any]:
+        stacks, outer = _divide(lift)
+
+        def body(carry: Any, x: Any) -> tuple[Any, Any]:  # a new one, or JAX knows the plan's
+            (carry, outer), (number, slices, x) = carry, x
+            fold = None if number is None else lambda: number
+            values = {**outer, **slices}
+            out, level = lift.call(block, (carry, *x), fold=fold, values=values, sizes=(n,))
+            after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
+            found = jax.tree.map(describe, after)
+            if given != found:
+                raise TransformError.carry_changed(str(given), str(found))
+            outer = {name: level.values[name] for name in outer}
+            changed = {name: level.values[name] for name in slices if name in level.assigned}
+            return (after, outer), (y, changed)
+
+        (after, outer), (ys, changed) = jax.lax.scan(
+            jax.checkpoint(body, prevent_cse=False) if checkpoint else body,
+            (carry, outer),
+            (numbers, stacks, xs),
+            length=n,
+            unroll=unroll,
+        )
+        return (after, ys) if xs else after, {**outer, **changed}
+
+    return lift.finish(*_planned(lift, run))
+
+
+def _planned(lift: Lift, run: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+    """The results of ``run``, which plans where there are no values, and before it uses them."""
+    if not lift.planning:
+        lift.plan(run)
+    return run()
 
 
 def split(
@@ -140,36 +140,36 @@ def split(
 ) -> Any:
     """``jax.vmap`` of ``fn`` in which each instance has variables of its own, [axis_size, ...]."""
     lift = Lift(running)
-    sizes: list[int] = []
 
-    def call(args: Any, kwargs: Any, **level: Any) -> tuple[Any, Any]:
-        size: int = jax.lax.axis_size(axis_name)
-        sizes.append(size)
-        return lift.call(fn, args, kwargs, sizes=(size,), splits=True, **level)
+    def instance(slices: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        out, level = lift.call(
+            fn,
+            args,
+            kwargs,
+            fold=lambda: jax.lax.axis_index(axis_name),
+            values=slices,
+            sizes=(jax.lax.axis_size(axis_name),),
+            splits=True,
+        )
+        return out, assigned_values(level)
 
-    def first(args: Any, kwargs: Any) -> Any:
-        return call(args, kwargs)[0]
+    def over(call: Callable[..., Any], stacks: Any, out_axes: Any) -> Any:
+        mapped = jax.vmap(call, (0, in_axes, 0), out_axes, axis_name=axis_name, **options)
+        return mapped(stacks, args, kwargs)
 
-    options = {"axis_name": axis_name, **options}
-    plan = jax.vmap(first, (in_axes, 0), out_axes, **options)
-    out = lift.plan(lambda: plan(args, kwargs))
-    if lift.planning:
-        blank = jax.tree.map(lambda leaf: jax.lax.empty(leaf.shape, leaf.dtype), out)
-        return lift.finish(blank, {})
+    def run() -> tuple[Any, Any]:
+        out: tuple[Any, Any] = over(instance, _divide(lift)[0], (out_axes, 0))
+        if lift.planning:  # JAX may refuse the variables beside the arguments
+            over(lambda *_: None, lift.read(list(lift.used)), 0)
+        return out
 
-    def instance(number: Any, slices: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        fold = None if number is None else lambda: number
-        out, level = call(args, kwargs, fold=fold, values=slices)
-        return out, {name: level.values[name] for name in level.assigned}
-
-    numbers = jnp.arange(sizes[0]) if lift.has_rng else None
-    mapped = jax.vmap(instance, (0, 0, in_axes, 0), (out_axes, 0), **options)
-    out, changed = mapped(numbers, _divide(lift)[0], args, kwargs)
-    return lift.finish(out, changed)
+    return lift.finish(*_planned(lift, run))
 
 
 def _divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
     """Current values of what the layers have parts of, and of what else they assign."""
+    if lift.planning:
+        return {}, {}
     return lift.read(list(lift.used)), lift.read([x for x in lift.assigned if x not in lift.used])
 
 

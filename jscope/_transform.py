@@ -371,7 +371,11 @@ def _initialize(
     specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
     with _pass.no_pass(), jax.disable_jit(False):
         sample = Sampler(key)
-        values = {s.name: sample(s, starts[s.name]) for s in specs if s.name in starts}
+        values = {
+            spec.name: _jaxapi.on_mesh(sample(spec, starts[spec.name]))
+            for spec in specs
+            if spec.name in starts
+        }
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, key, args, kwargs)
     params, state = (
@@ -398,7 +402,7 @@ class _Replay(Given):
         value = self.find(name)
         if value is None and isinstance(start, jax.Array | Program):
             with _jaxapi.within(self._trace()):  # the request may be inside a transform
-                value = self.computed[name] = self._compute(name, start, dtype)
+                value = self.computed[name] = _jaxapi.on_mesh(self._compute(name, start, dtype))
         return value
 
     def _compute(self, name: str, start: Any, dtype: np.dtype[Any]) -> jax.Array:
@@ -407,7 +411,7 @@ class _Replay(Given):
         key = jax.random.key(0) if self._key is None else self._key
         return start(named_key(key, _path.words(name)))
 
-    def read(self, name: str, shape: Shape, dtype: np.dtype[Any], trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> Any:
         return self.computed.get(name, self.find(name))
 
 

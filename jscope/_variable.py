@@ -72,8 +72,8 @@ def get_variable(
 ) -> jax.Array:
     """Makes or shares the variable ``name`` of the open scope, as in TF1.
 
-    Works inside every raw JAX transform, in init and in apply. Returns the array itself: in apply
-    the same object for every request of a name, in init a placeholder of that shape and dtype.
+    Works inside every raw JAX transform, in init and in apply. Returns the array itself, the same
+    object for every request of a name: in init a placeholder of its type, on the mesh that is set.
     Everything is checked while tracing; nothing is left at run time.
 
     Args:
@@ -292,7 +292,7 @@ def request(
         if record.sizes or running.level.sizes:
             _check_sizes(running, record)
         found = running.read(record)
-        if place and isinstance(found, _jaxapi.Tracer):
+        if place and running.values.keeps and isinstance(found, _jaxapi.Tracer):
             _check_usable(running, full, found, place)
         _check_found(running, full, found, wanted, asked, constant)
         return found
@@ -350,19 +350,21 @@ def request(
     if running.values.keeps and (layers or running.level.values):
         value = _first(running, full, wanted, trainable)
     else:
-        value = running.values.make(full, wanted, resolved, start, trainable)
+        value = running.values.make(full, layers + wanted, resolved, start, trainable)
+        if layers:
+            value = _first(running, full, wanted, trainable)
     if value is None:
         raise running.values.refuse(full, sites(raw_sites), trainable)
     aval = value.aval
     if aval.shape != wanted or (asked is not None and aval.dtype != asked):
         _check_found(running, full, value, wanted, asked, constant)
-    if isinstance(value, _jaxapi.Tracer):
+    if running.values.keeps and isinstance(value, _jaxapi.Tracer):
         _check_usable(running, full, value, place)
     running.records[full] = made = Record(
         full,
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
         layers,
-        value if running.values.keeps and trainable and not layers else None,
+        value if not layers and (trainable or running.values.initializing) else None,
         raw_sites,
         place,
         (trainable, collections or (), initializer, regularizer, constraint, partitioner),
@@ -415,10 +417,10 @@ def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     value, layers = running.look(full, running.level.sizes, trainable)
     if not layers or value is None:
         return value
-    asked = running.level.sizes[-layers:] + wanted
+    asked = running.level.sizes[-len(layers) :] + wanted
     if value.shape != asked:
-        raise _mismatch(running, full, "shape", asked, value.shape, value, layers)
-    return jax.lax.empty(value.shape[layers:], value.dtype)
+        raise _mismatch(running, full, "shape", asked, value.shape, value, len(layers))
+    return running.part(full, value, layers)
 
 
 def _find(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
@@ -431,14 +433,15 @@ def _find(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     if wanted is not None and len(wanted) == len(found.shape):
         sizes = ()
     if trainable:  # which nobody may have asked for: as in TF1, sharing does not look at it
-        trainable = running.values.read(full, (), _FLOAT32, True) is not None
+        trainable = running.values.read(full, True) is not None
     value, layers = running.look(full, sizes, trainable)
     if not layers:
         return value
-    if value.shape[:layers] != sizes[-layers:]:
-        asked = sizes[-layers:] + (wanted or value.shape[layers:])
+    count = len(layers)
+    if value.shape[:count] != sizes[-count:]:
+        asked = sizes[-count:] + (wanted or value.shape[count:])
         raise _mismatch(running, full, "shape", asked, value.shape, value)
-    return jax.lax.empty(value.shape[layers:], value.dtype)
+    return running.part(full, value, layers)
 
 
 def _check_sizes(running: Pass, record: Record) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +279,54 @@ def test_a_transformed_pickles_when_its_function_does() -> None:
     again = pickle.loads(pickle.dumps(net))
     values = again.init(0, X)
     chex.assert_trees_all_equal(again.apply(values, X), net.apply(values, X))
+
+
+def test_params_go_through_jax_export_in_and_out() -> None:
+    pytest.importorskip("flatbuffers")  # JAX needs it to write and read exported functions
+    given = js.Params({"b": {"w": jnp.arange(3.0)}, "a": jnp.ones([2]), "empty": {"inner": {}}})
+
+    def scaled(params: js.Params, factor: jax.Array) -> tuple[js.Params, jax.Array]:
+        return jax.tree.map(lambda leaf: leaf * factor, params), params["b"]["w"].sum()
+
+    exported = jax.export.export(jax.jit(scaled))(given, jnp.float32(2))
+    read = jax.export.deserialize(exported.serialize())
+    assert (read.in_tree, read.out_tree) == (exported.in_tree, exported.out_tree)
+    (out, total), wanted = read.call(given, jnp.float32(2)), scaled(given, jnp.float32(2))
+    assert repr(out) == repr(wanted[0])
+    assert isinstance(out["empty"]["inner"], js.Params)
+    chex.assert_trees_all_equal((out, total), wanted)
+
+
+READS = """
+import sys, jax, jscope as js
+exported = jax.export.deserialize(bytearray(sys.stdin.buffer.read()))
+(params, state, x), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+arrays = jax.tree.map(lambda aval: jax.numpy.ones(aval.shape, aval.dtype), (params, state, x))
+out, state = exported.call(*arrays)
+print(type(params).__name__, list(params), out.tolist(), state["net"]["calls"])
+"""
+
+
+def test_an_exported_apply_is_read_and_called_in_another_process() -> None:
+    pytest.importorskip("flatbuffers")
+
+    def program(x: jax.Array) -> jax.Array:
+        with js.variable_scope("net"):
+            js.get_variable("calls", initializer=0, trainable=False)
+            js.assign_add("calls", 1)
+            return x * js.get_variable("w", [3])
+
+    net = js.without_apply_rng(js.transform_with_state(program))
+    params, state = net.init(0, X[0])
+    data = jax.export.export(jax.jit(net.apply))(params, state, jnp.ones([3])).serialize()
+    done = subprocess.run([sys.executable, "-c", READS], input=bytes(data), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert done.stdout.decode().strip() == "Params ['net'] [1.0, 1.0, 1.0] 2"
+
+
+def test_the_form_of_params_in_an_exported_function_is_fixed() -> None:
+    pytest.importorskip("flatbuffers")
+    given = js.Params({"w": 1.0, "\u00e4": {"b": 2.0}})
+    data = bytes(jax.export.export(jax.jit(lambda params: params["w"]))(given).serialize())
+    assert b"jscope.Params" in data
+    assert rb'["w", "\u00e4"]' in data
