@@ -50,7 +50,7 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
     running = _pass.current("get_regularization_losses")
     losses = []
     for record in _in_scope(running, scope):
-        regularizer = record.facts[3]
+        regularizer = record.facts.regularizer
         if regularizer is not None:
             axes = len(record.sizes) - len(running.level.sizes)
             losses.append(_of_layers(regularizer, running.read(record), axes))
@@ -209,11 +209,11 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
     """
     running = _pass.current("get_collection")
     _check_key(key)
-    found = [
-        running.read(record)
-        for record in _in_scope(running, scope)
-        if key in (record.facts[1] or (_VARIABLES,)) or (key == _TRAINABLE and record.facts[0])
-    ]
+    found = []
+    for record in _in_scope(running, scope):
+        facts = record.facts
+        if key in (facts.collections or (_VARIABLES,)) or (key == _TRAINABLE and facts.trainable):
+            found.append(running.read(record))
     if key == _REGULARIZATION:
         found += get_regularization_losses(scope)
     for other, place, value in running.level.all_collected():

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -47,8 +47,15 @@ class Settings(NamedTuple):
     custom_getter: Callable[..., Any] | None = None
 
 
-Facts: TypeAlias = tuple[bool, tuple[str, ...], Any, Any, Any, Any]
-"""Trainable, collections, initializer, regularizer, constraint and partition of a variable."""
+class Facts(NamedTuple):
+    """What a spec says of a variable, beside its name and type."""
+
+    trainable: bool
+    collections: tuple[str, ...]
+    initializer: Any
+    regularizer: Any
+    constraint: Any
+    partition: Any
 
 
 class ScopeNode:
@@ -141,21 +148,14 @@ class Record:
         return isinstance(self.start, _jaxapi.Tracer)
 
     def spec(self) -> VariableSpec:
-        trainable, collections, initializer, regularizer, constraint, partition = self.facts
-        if self.is_computed:
-            initializer = None
+        facts = self.facts._replace(initializer=None) if self.is_computed else self.facts
         return VariableSpec(
             self.name,
             self.aval.shape,
             self.aval.dtype,
-            trainable,
-            collections,
-            initializer,
-            regularizer,
-            constraint,
-            partition,
-            self.sites,
-            self.sizes,
+            **facts._asdict(),
+            sites=self.sites,
+            stack=self.sizes,
         )
 
 
@@ -428,7 +428,7 @@ class Pass:
         """The value of a variable as the open level sees it."""
         if record.value is not None:
             return record.value
-        found, layers = self.look(record.name, record.sizes, record.facts[0])
+        found, layers = self.look(record.name, record.sizes, record.facts.trainable)
         return self.part(record.name, found, layers)
 
     def part(self, name: str, found: Any, layers: list[Level]) -> Any:

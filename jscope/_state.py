@@ -13,7 +13,7 @@ from jscope._effects import check_assign
 from jscope._pass import Pass
 from jscope._path import check_name, join
 from jscope._reuse import AUTO_REUSE
-from jscope._variable import no_regularizer, request
+from jscope._variable import Request, answer, no_regularizer
 from jscope.errors import (
     ArgumentError,
     AssignmentError,
@@ -192,17 +192,10 @@ def _named(call: str, name: str) -> tuple[Pass, str]:
 
 def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
     """A variable of zeros that goes with another one, without any gradient."""
-    value: jax.Array = request(
-        running,
-        full,
-        shape,
-        dtype,
-        jax.nn.initializers.zeros,
-        regularizer=no_regularizer,
-        reuse=AUTO_REUSE,
-        trainable=False,
-    )
-    return jax.lax.stop_gradient(value)
+    zeros = jax.nn.initializers.zeros
+    asked = Request(full, shape, dtype, zeros, no_regularizer, AUTO_REUSE, trainable=False)
+    value: jax.Array = jax.lax.stop_gradient(answer(running, asked))
+    return value
 
 
 def _old(running: Pass, full: str) -> jax.Array:
@@ -216,7 +209,7 @@ def _old(running: Pass, full: str) -> jax.Array:
             raise StateError.trainable(full, first=(), again=running.here())
         known = [*running.records, *known]
         raise VariableNotFoundError.to_assign(full, known=known, sites=running.here())
-    if record is not None and record.facts[0]:
+    if record is not None and record.facts.trainable:
         raise StateError.trainable(full, first=record.sites, again=running.here())
     check_assign(running, full)
     found: jax.Array = running.look(full, (), False)[0] if record is None else running.read(record)

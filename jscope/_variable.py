@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass, _program
-from jscope._calls import Place, is_rerun, sites
-from jscope._pass import Pass, Record, Settings
+from jscope._calls import Place, RawSites, is_rerun, sites
+from jscope._pass import Facts, Pass, Record, Settings
 from jscope._path import check_name, is_name
 from jscope._reuse import Action, Reuse, check_reuse, decide
 from jscope._sampling import default_initializer
@@ -130,250 +130,242 @@ def get_variable(
         raise NameTypeError.variable(name)
     if not is_name(name):
         check_name(name, "variable")
-    prefix = running.prefix
-    full = f"{prefix}/{name}" if prefix else name
-    getter = custom_getter
-    if getter is None:
-        getter = running.settings.custom_getter
-        if getter is None:
-            if running.renamed:
-                running.renamed.pop(full, None)
-            value: jax.Array = request(
-                running,
-                full,
-                shape,
-                dtype,
-                initializer,
-                regularizer,
-                running.settings.reuse,
-                trainable,
-                collections,
-                partitioner,
-                constraint,
-            )
-            return value
-    elif not callable(getter):
-        raise ArgumentError.getter(getter)
-    result: jax.Array = _through(
-        running,
-        getter,
-        full,
+    settings = running.settings
+    asked = Request(
+        f"{running.prefix}/{name}" if running.prefix else name,
         shape,
         dtype,
         initializer,
         regularizer,
+        settings.reuse,
         trainable,
         collections,
         partitioner,
         constraint,
     )
-    return result
+    getter = settings.custom_getter if custom_getter is None else custom_getter
+    value: jax.Array
+    if getter is None:
+        if running.renamed:
+            running.renamed.pop(asked.name, None)
+        value = answer(running, asked)
+    else:
+        if not callable(getter):
+            raise ArgumentError.getter(getter)
+        value = _through(running, getter, asked)
+    return value
 
 
-def _through(
-    running: Pass,
-    getter: CustomGetter,
-    full: str,
-    shape: Any,
-    dtype: Any,
-    initializer: Any,
-    regularizer: Any,
-    trainable: Any,
-    collections: Any,
-    partitioner: Any,
-    constraint: Any,
-) -> Any:
+class Request(NamedTuple):
+    """What is asked for, in TF1's order: the keyword arguments of a custom getter."""
+
+    name: str
+    """Full name."""
+    shape: Any = None
+    dtype: Any = None
+    initializer: Any = None
+    regularizer: Any = None
+    reuse: Reuse | None = None
+    trainable: Any = True
+    collections: Any = None
+    partitioner: Any = None
+    constraint: Any = None
+
+
+def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
     """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults."""
     settings = running.settings
-    constant = _resolve_initializer(running, full, initializer, settings)
-    _check_above(running, full)  # a getter may have made a scope of the name itself
-    asked = _asked_dtype(running, full, dtype, constant, settings)
-    resolved = asked or _FLOAT32
+    initializer = settings.initializer if asked.initializer is None else asked.initializer
+    constant = _constant(running, asked.name, initializer)
+    _check_above(running, asked.name)  # a getter may have made a scope of the name itself
+    found = _asked_dtype(running, asked.name, asked.dtype, constant, settings)
+    resolved = found or _FLOAT32
     names: set[str] = set()  # what the getter asks for
 
-    def true_getter(
-        name: str,
-        shape: Any = None,
-        dtype: Any = None,
-        initializer: Any = None,
-        regularizer: Any = None,
-        reuse: Reuse | None = None,
-        trainable: bool | None = True,
-        collections: Iterable[str] | None = None,
-        partitioner: Partitioner = None,
-        constraint: Constraint | None = None,
-    ) -> Any:
+    def true_getter(*args: Any, **kwargs: Any) -> Any:
         inner = _pass.current("a custom getter's getter")
-        if not isinstance(name, str):
-            raise NameTypeError.variable(name)
-        check_name(name, "variable")
-        names.add(name)
-        if reuse is not None:
-            check_reuse(reuse)
-        if asked is None and dtype is not None and dtype_or_none(dtype) == resolved:
-            dtype = None  # the default, passed on: nobody asked for it
-        return request(
-            inner,
-            name,
-            shape,
-            dtype,
-            initializer,
-            regularizer,
-            settings.reuse if reuse is None else reuse,
-            trainable,
-            collections,
-            partitioner,
-            constraint,
-        )
+        wanted = Request(*args, **kwargs)
+        if not isinstance(wanted.name, str):
+            raise NameTypeError.variable(wanted.name)
+        check_name(wanted.name, "variable")
+        names.add(wanted.name)
+        if wanted.reuse is None:
+            wanted = wanted._replace(reuse=settings.reuse)
+        else:
+            check_reuse(wanted.reuse)
+        if found is None and wanted.dtype is not None and dtype_or_none(wanted.dtype) == resolved:
+            wanted = wanted._replace(dtype=None)  # the default, passed on: nobody asked for it
+        return answer(inner, wanted)
 
-    result = getter(
-        getter=true_getter,
-        name=full,
-        shape=shape,
-        dtype=resolved,
-        initializer=settings.initializer if initializer is None else initializer,
-        regularizer=settings.regularizer if regularizer is None else regularizer,
-        reuse=settings.reuse,
-        trainable=trainable,
-        collections=collections,
-        partitioner=settings.partitioner if partitioner is None else partitioner,
-        constraint=settings.constraint if constraint is None else constraint,
-    )
-    running.renamed.pop(full, None)
+    inherited = {
+        name: getattr(settings, name)
+        for name in ("regularizer", "partitioner", "constraint")
+        if getattr(asked, name) is None
+    }
+    asked = asked._replace(dtype=resolved, initializer=initializer, **inherited)
+    result = getter(getter=true_getter, **asked._asdict())
+    running.renamed.pop(asked.name, None)
     if len(names) == 1:
-        (running.renamed[full],) = names
+        (running.renamed[asked.name],) = names
     return result
 
 
-def request(
-    running: Pass,
-    full: str,
-    shape: Any,
-    dtype: Any,
-    initializer: Any,
-    regularizer: Any,
-    reuse: Reuse,
-    trainable: Any,
-    collections: Any = None,
-    partitioner: Any = None,
-    constraint: Any = None,
-) -> Any:
-    """One request of a full name, with the scope's defaults for what is None."""
-    settings = running.settings
-    record = running.records.get(full)
-    raw_sites, place = running.calls.observe(running.level)
-    prefix = full.rpartition("/")[0]
-    if record is None and (prefix not in running.scope_names or full in running.scope_names):
-        _check_clash(running, full)
-    if initializer is None:
-        initializer = settings.initializer
-    constant = None
-    if initializer is not None and not callable(initializer):
-        constant = _constant(running, full, initializer)
-    if dtype is None and constant is None:
-        asked = settings.dtype
-    else:
-        asked = _asked_dtype(running, full, dtype, constant, settings)
-    wanted = None if shape is None else _shape(running, full, shape)
+class _Place(NamedTuple):
+    """Where a request comes from, and what it fixes of the variable."""
 
-    action = decide(reuse, seen=record is not None)
+    raw_sites: RawSites
+    calls: Place
+    shape: Any
+    """Tuple of sizes, None for any; or None where none was given."""
+    dtype: Any
+    """None where nobody asked for one."""
+    constant: _Constant | None
+
+
+def answer(running: Pass, asked: Request) -> Any:
+    """The value of the variable that is asked for, with the scope's defaults for what is None."""
+    settings, full = running.settings, asked.name
+    record = running.records.get(full)
+    raw_sites, calls = running.calls.observe(running.level)
+    if record is None:
+        prefix = full.rpartition("/")[0]
+        if prefix not in running.scope_names or full in running.scope_names:
+            _check_clash(running, full)
+    initializer = settings.initializer if asked.initializer is None else asked.initializer
+    constant = _constant(running, full, initializer)
+    if asked.dtype is None and constant is None:
+        dtype = settings.dtype
+    else:
+        dtype = _asked_dtype(running, full, asked.dtype, constant, settings)
+    shape = None if asked.shape is None else _shape(running, full, asked.shape)
+    place = _Place(raw_sites, calls, shape, dtype, constant)
+
+    assert asked.reuse is not None
+    action = decide(asked.reuse, seen=record is not None)
     if record is not None:
-        if action is Action.REFUSE_EXISTING and not is_rerun(record.place, place):
+        if action is Action.REFUSE_EXISTING and not is_rerun(record.place, calls):
             raise VariableExistsError.make(
                 full,
                 shape=record.aval.shape,
                 dtype=record.aval.dtype,
                 first=record.sites,
                 again=sites(raw_sites),
-                by_jax=place != record.place,
+                by_jax=calls != record.place,
             )
-        if trainable is not True and not _trainable(running, full, trainable):
-            _check_state(running, record)
-        if record.sizes or running.level.sizes:
-            _check_sizes(running, record)
-        found = running.read(record)
-        if place and running.values.keeps and isinstance(found, _jaxapi.Tracer):
-            _check_usable(running, full, found, place)
-        _check_found(running, full, found, wanted, asked, constant)
-        return found
-
+        return _share(running, asked, record, place)
     if action is Action.REFUSE_MISSING or running.frozen:
-        in_state = trainable is False and running.values.has_state
-        found = _find(running, full, wanted, trainable=not in_state)
-        if found is None:
-            raise VariableNotFoundError.under_reuse(
-                full,
-                known=[*running.records, *running.values.names()],
-                sites=sites(raw_sites),
-                in_template=bool(running.frozen),
-            )
-        _check_found(running, full, found, wanted, asked, constant)
-        return found
+        return _find_given(running, asked, place)
+    return _create(running, asked, initializer, place)
 
-    resolved = asked or _FLOAT32
-    if constant is not None:
-        if wanted is not None and not _fits(wanted, constant.shape):
-            raise InitializerError.constant_shape(full, wanted, constant.shape, sites(raw_sites))
-        wanted = constant.shape
-        if isinstance(initializer, _jaxapi.Tracer):
-            _check_traced(running, full, initializer)
-        elif not isinstance(initializer, jax.Array):
-            initializer = np.array(initializer, resolved)  # as it is now: the user may change it
-    elif wanted is None or None in wanted:
-        partial = wanted is not None or initializer is not None
-        raise InitializerError.missing_shape(full, sites(raw_sites), partial=partial)
-    elif initializer is None:
-        initializer = default_initializer(resolved)
-        if initializer is None:
-            raise InitializerError.no_default(full, resolved, sites(raw_sites))
-    if trainable is not True:
-        trainable = _trainable(running, full, trainable)
-    is_key = not isinstance(resolved, np.dtype)
-    if is_key and trainable:
-        raise StateError.trainable_key(full, resolved, sites(raw_sites))
-    if collections is not None:
-        collections = _collections(collections)
-    if regularizer is not None or settings.regularizer is not None:
-        regularizer = check_function("regularizer", regularizer, settings.regularizer)
-    if constraint is not None or settings.constraint is not None:
-        constraint = check_function("constraint", constraint, settings.constraint)
-    if is_key:
-        regularizer = constraint = None  # those of a scope are for numbers
-    if partitioner is None:
-        partitioner = settings.partitioner
 
+def _share(running: Pass, asked: Request, record: Record, place: _Place) -> Any:
+    """The value of a variable that was asked for before."""
+    if asked.trainable is not True and not _trainable(running, asked.name, asked.trainable):
+        _check_state(running, record)
+    if record.sizes or running.level.sizes:
+        _check_sizes(running, record)
+    found = running.read(record)
+    if place.calls and running.values.keeps and isinstance(found, _jaxapi.Tracer):
+        _check_usable(running, asked.name, found, place.calls)
+    _check_found(running, asked.name, found, place)
+    return found
+
+
+def _find_given(running: Pass, asked: Request, place: _Place) -> Any:
+    """The value of a name under reuse that was given to apply, but not asked for yet."""
+    in_state = asked.trainable is False and running.values.has_state
+    found = _find(running, asked.name, place.shape, trainable=not in_state)
+    if found is None:
+        raise VariableNotFoundError.under_reuse(
+            asked.name,
+            known=[*running.records, *running.values.names()],
+            sites=sites(place.raw_sites),
+            in_template=bool(running.frozen),
+        )
+    _check_found(running, asked.name, found, place)
+    return found
+
+
+def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> Any:
+    """The value of a variable that is asked for for the first time."""
+    full, values = asked.name, running.values
+    dtype = place.dtype or _FLOAT32
+    shape, initializer = _initial(running, full, initializer, dtype, place)
+    facts = _facts(running, asked, initializer, dtype, place)
     start = initializer
-    if constant is None and running.values.initializing and running.values.find(full) is None:
-        start = _start(running, full, wanted, resolved, initializer)
+    if place.constant is None and values.initializing and values.find(full) is None:
+        start = _start(running, full, shape, dtype, initializer)
 
     layers = running.level.sizes
-    if running.values.keeps and (layers or running.level.values):
-        value = _first(running, full, wanted, trainable)
-    else:
-        value = running.values.make(full, layers + wanted, resolved, start, trainable)
-        if layers:
-            value = _first(running, full, wanted, trainable)
+    value: Any = None
+    if not (values.keeps and (layers or running.level.values)):
+        value = values.make(full, layers + shape, dtype, start, facts.trainable)
+    if layers or (values.keeps and running.level.values):
+        value = _first(running, full, shape, facts.trainable)
     if value is None:
-        raise running.values.refuse(full, sites(raw_sites), trainable)
+        raise values.refuse(full, sites(place.raw_sites), facts.trainable)
     aval = value.aval
-    if aval.shape != wanted or (asked is not None and aval.dtype != asked):
-        _check_found(running, full, value, wanted, asked, constant)
-    if running.values.keeps and isinstance(value, _jaxapi.Tracer):
-        _check_usable(running, full, value, place)
+    if aval.shape != shape or (place.dtype is not None and aval.dtype != place.dtype):
+        _check_found(running, full, value, place._replace(shape=shape))
+    if values.keeps and isinstance(value, _jaxapi.Tracer):
+        _check_usable(running, full, value, place.calls)
     running.records[full] = made = Record(
         full,
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
         layers,
-        value if not layers and (trainable or running.values.initializing) else None,
-        raw_sites,
-        place,
-        (trainable, collections or (), initializer, regularizer, constraint, partitioner),
+        value if not layers and (facts.trainable or values.initializing) else None,
+        place.raw_sites,
+        place.calls,
+        facts,
         start,
     )
+    prefix = full.rpartition("/")[0]
     while prefix not in running.scope_names:
         running.scope_names[prefix] = made
         prefix = prefix.rpartition("/")[0]
     return value
+
+
+def _initial(
+    running: Pass, full: str, initializer: Any, dtype: Any, place: _Place
+) -> tuple[tuple[int, ...], Any]:
+    """The whole shape of a new variable, and what initializes it."""
+    shape, constant = place.shape, place.constant
+    if constant is not None:
+        if shape is not None and not _fits(shape, constant.shape):
+            raise InitializerError.constant_shape(
+                full, shape, constant.shape, sites(place.raw_sites)
+            )
+        if isinstance(initializer, _jaxapi.Tracer):
+            _check_traced(running, full, initializer)
+        elif not isinstance(initializer, jax.Array):
+            initializer = np.array(initializer, dtype)  # as it is now: the user may change it
+        return constant.shape, initializer
+    if shape is None or None in shape:
+        partial = shape is not None or initializer is not None
+        raise InitializerError.missing_shape(full, sites(place.raw_sites), partial=partial)
+    if initializer is None:
+        initializer = default_initializer(dtype)
+        if initializer is None:
+            raise InitializerError.no_default(full, dtype, sites(place.raw_sites))
+    return shape, initializer
+
+
+def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, place: _Place) -> Facts:
+    """What is kept of a new variable beside its value."""
+    settings, trainable = running.settings, asked.trainable
+    if trainable is not True:
+        trainable = _trainable(running, asked.name, trainable)
+    is_key = not isinstance(dtype, np.dtype)
+    if is_key and trainable:
+        raise StateError.trainable_key(asked.name, dtype, sites(place.raw_sites))
+    collections = () if asked.collections is None else _collections(asked.collections)
+    regularizer = check_function("regularizer", asked.regularizer, settings.regularizer)
+    constraint = check_function("constraint", asked.constraint, settings.constraint)
+    if is_key:
+        regularizer = constraint = None  # those of a scope are for numbers
+    partitioner = settings.partitioner if asked.partitioner is None else asked.partitioner
+    return Facts(trainable, collections, initializer, regularizer, constraint, partitioner)
 
 
 def _check_usable(running: Pass, full: str, value: Any, place: Place) -> None:
@@ -455,7 +447,7 @@ def _check_sizes(running: Pass, record: Record) -> None:
 
 
 def _check_state(running: Pass, record: Record) -> None:
-    if record.facts[0]:
+    if record.facts.trainable:
         raise StateError.conflict(record.name, first=record.sites, again=running.here())
 
 
@@ -475,14 +467,9 @@ def _check_above(running: Pass, full: str) -> None:
         prefix = prefix.rpartition("/")[0]
 
 
-def _resolve_initializer(running: Pass, full: str, initializer: Any, settings: Settings) -> Any:
-    initializer = settings.initializer if initializer is None else initializer
+def _constant(running: Pass, full: str, initializer: Any) -> _Constant | None:
     if initializer is None or callable(initializer):
         return None
-    return _constant(running, full, initializer)
-
-
-def _constant(running: Pass, full: str, initializer: Any) -> _Constant:
     if isinstance(initializer, jax.Array):
         return _Constant(initializer.shape, initializer.dtype, weak=False)
     if isinstance(initializer, bool | int | float | complex):
@@ -574,11 +561,10 @@ def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
     )
 
 
-def _check_found(
-    running: Pass, full: str, found: Any, wanted: Any, asked: Any, constant: Any
-) -> None:
+def _check_found(running: Pass, full: str, found: Any, place: _Place) -> None:
     """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
-    for shape in (wanted, None if constant is None else constant.shape):
+    asked = place.dtype
+    for shape in (place.shape, None if place.constant is None else place.constant.shape):
         if shape is not None and not _fits(shape, found.shape):
             raise _mismatch(running, full, "shape", shape, found.shape, found)
     if asked is not None and found.dtype != asked:
