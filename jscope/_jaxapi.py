@@ -107,8 +107,8 @@ def is_live(tracer: Any) -> bool:
 
 
 def is_beyond(tracer: Any, around: list[Any]) -> bool:
-    """Whether ``tracer`` belongs to a trace that lies inside one of those ``around`` us."""
-    trace = tracer._trace
+    """Whether ``tracer`` is derived by in a trace that lies inside one of those ``around`` us."""
+    trace = tracer._trace if isinstance(tracer._trace, _ad.JVPTrace | _ad.LinearizeTrace) else None
     while trace is not None:
         if any(trace is other for other in around):
             return trace is not tracer._trace

@@ -219,8 +219,10 @@ class Blank:
     def make(
         self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
     ) -> Any:
-        value = _jaxapi.placeholder(self._trace(), self._mesh, shape, dtype)
-        self._made[name] = value
+        value = self._made.get(name)  # there if a template's first call failed and is tried again
+        if value is None or (value.shape, value.dtype) != (shape, dtype):
+            value = _jaxapi.placeholder(self._trace(), self._mesh, shape, dtype)
+            self._made[name] = value
         return value
 
     def read(self, name: str, trainable: bool) -> Any:
