@@ -97,13 +97,31 @@ class Part(Protocol):
     """The trace that it runs in."""
 
 
-def is_rerun(earlier: Place, now: Place) -> bool:
+class Alike(NamedTuple):
+    """All branches of one ``cond`` or ``switch`` whose functions are equal: JAX takes them for one.
+
+    So what they ask for by name is one request. A numbered scope is each branch's own.
+    """
+
+    call: Any
+    function: Any
+
+
+def is_rerun(earlier: Place, now: Place, *, exactly: bool = False) -> bool:
     """Whether ``earlier`` and ``now`` lie in two runs of one call.
 
     What lies around a shared call is shared too, so their order does not matter.
+
+    Args:
+      earlier: Of one request.
+      now: Of another.
+      exactly: Whether equal branches are calls of their own.
     """
     runs = dict(earlier)
-    return any(call in runs and runs[call] != run for call, run in now)
+    return any(
+        call in runs and runs[call] != run and not (exactly and isinstance(call, Alike))
+        for call, run in now
+    )
 
 
 class Crossing(NamedTuple):
@@ -128,7 +146,7 @@ class Calls:
         self._entries = (entry, inner_entry)
         self.skips = False  # whether JAX chose a branch by itself, and may have left others out
         self._infos: dict[int, Any] = {}  # held, so that their addresses stay theirs
-        self._runs: dict[Any, tuple[Any, Any]] = {}  # trace -> its call and itself
+        self._runs: dict[Any, Place] = {}  # trace -> its call and itself
 
     def observe(self, level: Part) -> tuple[RawSites, Place]:
         """Where the jscope function was called, and the calls of JAX's around it."""
@@ -156,7 +174,9 @@ class Calls:
 
     def _inside(self, start: types.FrameType, level: Part) -> Place:
         """The calls between a request and the function of its level."""
-        found = [self._run(trace, start) for trace in self._traces(start, level)]
+        found = [
+            run for trace in self._traces(start, level.trace) for run in self._run(trace, start)
+        ]
         steps: list[int] = []  # where JAX's helpers inside a call stand: another place, another run
         frame = start
         while frame.f_code not in self._entries:
@@ -174,24 +194,29 @@ class Calls:
                 steps = []
                 self.skips |= code is _jaxapi.PLATFORM_DEPENDENT
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
-        return tuple([run for run in found if run is not None])
+        return tuple(found)
 
-    def _traces(self, start: types.FrameType, level: Part) -> list[Any]:
-        """The traces inside that of the level, outermost first."""
+    def _traces(
+        self, start: types.FrameType, end: Any, entries: tuple[types.CodeType, ...] = ()
+    ) -> list[Any]:
+        """The traces inside the one ``end``, which runs in one of the codes, outermost first."""
+        entries = entries or self._entries
         found: list[Any] = []
         trace = _jaxapi.current_trace()
-        while trace is not None and _jaxapi.trace_ref(trace) is not level.trace:
+        while trace is not None and _jaxapi.trace_ref(trace) is not end:
             found.append(trace)
             trace = _jaxapi.parent(trace)
-            at_level = trace is not None and _jaxapi.trace_ref(trace) is level.trace
-            if not (at_level or _jaxapi.is_trace(trace)):
-                trace = self._around(start, found)
+            at_end = trace is not None and _jaxapi.trace_ref(trace) is end
+            if not (at_end or _jaxapi.is_trace(trace)):
+                trace = self._around(start, entries, found)
         found.reverse()
         return found
 
-    def _around(self, frame: types.FrameType, known: list[Any]) -> Any:
+    def _around(
+        self, frame: types.FrameType, entries: tuple[types.CodeType, ...], known: list[Any]
+    ) -> Any:
         """The trace around the last one of ``known``, which does not say it: JAX's frames do."""
-        while frame.f_code not in self._entries:
+        while frame.f_code not in entries:
             if frame.f_code.co_filename.startswith(_jaxapi.JAX_FOLDER):
                 for value in _jaxapi.locals_of(frame).values():
                     if _jaxapi.is_trace(value) and all(value is not trace for trace in known):
@@ -199,46 +224,69 @@ class Calls:
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         return None
 
-    def _run(self, trace: Any, start: types.FrameType) -> tuple[Any, Any] | None:
-        """The call that a trace is a run of; None where each trace is a call of its own."""
+    def _run(self, trace: Any, start: types.FrameType) -> Place:
+        """The call that a trace is a run of; empty where each trace is a call of its own."""
         info = _jaxapi.call_info(trace)
         if info is None:
-            return None
+            return ()
         ref = _jaxapi.trace_ref(trace)
         found = self._runs.get(ref)
         if found is None:
             self._infos[id(info)] = info
-            call: Any = id(info)
-            if _jaxapi.is_branch(info):
-                call = _branch(info, start) or call
-            found = self._runs[ref] = (call, ref)
+            found = ((id(info), ref),)
+            alike = _alike(info, start) if _jaxapi.is_branch(info) else None
+            if alike is not None:
+                found += ((alike, ref),)
+            self._runs[ref] = found
         return found
 
     def custom_rule(self, place: Place) -> str | None:
         """The ``custom_jvp`` or ``custom_vjp`` around a request, if any."""
         for call, _ in place:
             if isinstance(call, tuple) and isinstance(call[0], _Mark):
-                name = _jaxapi.UNSEEN[call[0].code].name if call[0].code in _jaxapi.UNSEEN else ""
-                found = name if name in ("jax.custom_jvp", "jax.custom_vjp") else None
+                found = _jaxapi.RULES.get(call[0].code)
             else:
                 found = _jaxapi.custom_rule(self._infos.get(call))
             if found is not None:
                 return found
         return None
 
-    def is_beyond(self, value: Any, level: Part) -> bool:
-        """Whether no operation here could take a value: JAX has left the trace it belongs to."""
-        return _jaxapi.is_beyond(value, self._traces(sys._getframe(1), level))
+    def rule_beyond(self, value: Any, root: Any) -> str | None:
+        """The ``custom_jvp`` or ``custom_vjp`` for which JAX has left the trace of a value.
 
-    def later(self, level: Part) -> str | None:
-        """What around the caller may call a function that JAX traced before it, if anything.
-
-        A solver of JAX's or a derivative rule: which calls it makes, no trace tells.
+        No operation here could take the value. Looked for in all of the pass, whose trace is
+        ``root``.
         """
-        for trace in self._traces(sys._getframe(1), level):
+        if not _jaxapi.is_derived(value):
+            return None
+        start = frame = sys._getframe(1)
+        rule = None
+        while frame.f_code is not self._entry:
+            rule = _jaxapi.RULES.get(frame.f_code) or rule
+            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+        if rule is None:
+            return None
+        return rule if _jaxapi.is_beyond(value, self._traces(start, root, (self._entry,))) else None
+
+    def later(self, level: Part, opened: Place) -> str | None:
+        """What around the caller may run a function again without saying so, if anything.
+
+        A solver of JAX's, a derivative rule, or who asked for a jaxpr: which calls they make, no
+        trace tells. None if the open scope was opened inside it, at ``opened``.
+        """
+        start = frame = sys._getframe(1)
+        jaxpr = False
+        while frame.f_code not in self._entries:
+            jaxpr = (jaxpr or frame.f_code is _jaxapi.JIT_TRACE) and (
+                frame.f_code not in _jaxapi.SOLVERS  # which trace a function once
+            )
+            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+        inside = dict(opened)
+        for trace in self._traces(start, level.trace):
             info = _jaxapi.call_info(trace)
-            if _jaxapi.is_later(info):
-                return str(info.traced_for)
+            asked = jaxpr and info is not None and info.traced_for == "jit"
+            if (asked or _jaxapi.is_later(info)) and id(info) not in inside:
+                return _jaxapi.TRACED.name if asked else str(info.traced_for)
         return None
 
     def crossing(self, level: Part) -> Crossing:
@@ -254,12 +302,11 @@ class Calls:
                 unseen.pop()  # what it uses to trace: here nothing runs later
             derivative = _jaxapi.derivative_of(frame.f_code) or derivative
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
-        traces = self._traces(start, level)
+        traces = self._traces(start, level.trace)
         branches = []
         for trace in traces:
-            run = self._run(trace, start)
-            if run is not None and _jaxapi.is_branch(_jaxapi.call_info(trace)):
-                branches.append(run[0] if isinstance(run[0], tuple) else (run[0], None))
+            (call, _), *alike = self._run(trace, start) or ((None, None),)
+            branches += [(function.call, call) for function, _ in alike]
         seen = [_jaxapi.transform_of(trace) for trace in traces]
         if derivative is not None and seen and seen[0].name == "jax.linearize":
             seen[0] = derivative
@@ -290,8 +337,8 @@ class _Mark:
         return 0
 
 
-def _branch(info: Any, start: types.FrameType) -> tuple[Any, Any] | None:
-    """The ``cond`` or ``switch`` of a branch, and its function: equal functions are one to JAX."""
+def _alike(info: Any, start: types.FrameType) -> Alike | None:
+    """The branches that are one to JAX with the one that a description is of."""
     found: types.FrameType | None = _jaxapi.tracing_frame(info, start)
     function = _jaxapi.locals_of(found).get("fun") if found is not None else None
     while found is not None:
@@ -300,7 +347,7 @@ def _branch(info: Any, start: types.FrameType) -> tuple[Any, Any] | None:
             try:
                 hash(ref := weakref.ref(function))
             except TypeError:
-                return mark, id(info)
-            return mark, ref
+                return Alike(mark, id(info))
+            return Alike(mark, ref)
         found = found.f_back
     return None

@@ -106,9 +106,14 @@ def is_live(tracer: Any) -> bool:
     return is_around(tracer, trace) or _is_local_of_jax(tracer._trace)
 
 
+def is_derived(tracer: Any) -> bool:
+    """Whether ``tracer`` belongs to a trace that takes derivatives."""
+    return isinstance(tracer._trace, _ad.JVPTrace | _ad.LinearizeTrace)
+
+
 def is_beyond(tracer: Any, around: list[Any]) -> bool:
-    """Whether ``tracer`` is derived by in a trace that lies inside one of those ``around`` us."""
-    trace = tracer._trace if isinstance(tracer._trace, _ad.JVPTrace | _ad.LinearizeTrace) else None
+    """Whether ``tracer`` belongs to a trace that lies inside one of those ``around`` us."""
+    trace = tracer._trace
     while trace is not None:
         if any(trace is other for other in around):
             return trace is not tracer._trace
@@ -332,6 +337,13 @@ AGAIN = frozenset(_AGAIN)
 AGAIN_FILES = frozenset(code.co_filename for code in _AGAIN)
 
 PLATFORM_DEPENDENT = _code(jax.lax.platform_dependent)
+RULES = {
+    code: transform.name
+    for code, transform in _AGAIN.items()
+    if transform.name in ("jax.custom_jvp", "jax.custom_vjp")
+}
+JIT_TRACE = _code(_pjit.jit_trace)
+SOLVERS = frozenset({_code(jax.lax.custom_root), _code(jax.lax.custom_linear_solve)})
 TRACED = Transform("jax.make_jaxpr (or trace of jax.jit)", None, once=False)
 EVAL_SHAPE = _code(jax.eval_shape)
 
@@ -339,7 +351,7 @@ EVAL_SHAPE = _code(jax.eval_shape)
 # or not by the rank of what they are given.
 UNSEEN: dict[types.CodeType, Transform] = {
     **_AGAIN,
-    _code(_pjit.jit_trace): TRACED,
+    JIT_TRACE: TRACED,
     jax.numpy.vectorize(lambda: None).__code__: Transform("jnp.vectorize", "vmap", once=False),
     _code(jax.numpy.apply_along_axis): Transform("jnp.apply_along_axis", "vmap", once=False),
     _code(jax.lax.custom_root): Transform("jax.lax.custom_root", None, once=False),

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from jscope import _jaxapi, _pass
+from jscope._calls import Alike
 from jscope._effects import bars_assign, bars_draw, check_assign, check_put
 from jscope._jaxapi import Transform
 from jscope._level import Fold, Level
@@ -58,6 +59,7 @@ class Lift:
         collects: bool = False,
         bars_assign: str | None = None,
         which: int = 0,
+        alike: int = 0,
     ) -> tuple[Any, Level]:
         """Runs ``fn`` on a level of its own, and returns what it returned, and the level.
 
@@ -75,10 +77,11 @@ class Lift:
           collects: Whether what is added to collections is returned from the transform.
           bars_assign: The place, if nothing can be assigned in it.
           which: Number of the function, where the transform has several: runs of one are one call.
+          alike: Number of the first function that is equal to it.
         """
         if self.counts is None:
             self.counts = dict(self.parent.counts)
-        bar = self._bars_assign
+        bar, run = self._bars_assign, object()
         if bars_assign is not None:
             bar = Transform(bars_assign, None, once=False)
         level = Level(
@@ -93,7 +96,7 @@ class Lift:
             collects=collects and self.parent.collects,
             bars_draw=self._bars_draw,
             bars_assign=bar,
-            place=(*self._place, (self._calls.setdefault(which, object()), object())),
+            place=(*self._place, (self._call(which), run), (Alike(self._call(-1), alike), run)),
         )
         out = _pass.enter(self.running, level, fn, args, kwargs or {})
         level.enter_branches(())
@@ -101,6 +104,9 @@ class Lift:
         self.assigned |= level.assigned
         self.used |= level.used
         return out, level
+
+    def _call(self, which: int) -> object:
+        return self._calls.setdefault(which, object())
 
     def read(self, names: Sequence[str]) -> dict[str, Any]:
         """The current values of variables, as the level around sees them."""

@@ -87,7 +87,9 @@ class ScopeNode:
 
     def _is_taken(self, place: Place) -> bool:
         # What another run of the same call opened does not count: JAX repeated it.
-        return self.always or any(not is_rerun(earlier, place) for earlier in self.opened_by)
+        return self.always or any(
+            not is_rerun(earlier, place, exactly=True) for earlier in self.opened_by
+        )
 
     def unique(self, name: str, place: Place) -> str:
         """``name``, ``name_1``, ... : the first that is not taken."""

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi, _pass
-from jscope._calls import here
+from jscope._calls import Place, here
 from jscope._params import describe
 from jscope._pass import Pass, ScopeNode, Settings
 from jscope._path import check_name, join
@@ -301,6 +301,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         "_entry",
         "_name_or_scope",
         "_named",
+        "_once",
         "_options",
         "_reuse",
         "_values",
@@ -359,6 +360,12 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         self._reuse = reuse
         self._named = auxiliary_name_scope
         self._entry: _Entry | None = None
+        self._once = False
+
+    def numbered_once(self) -> variable_scope:
+        """The same, for who keeps the scope that it numbers, however often it is run again."""
+        self._once = True
+        return self
 
     def __enter__(self) -> VariableScope:
         running = _pass.current("variable_scope")
@@ -373,6 +380,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             self._reuse,
             self._options,
             self._named,
+            self._once,
         )
         return entry.scope
 
@@ -404,7 +412,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
 
     def _again(self) -> variable_scope:
         again = object.__new__(variable_scope)
-        for slot in ("_name_or_scope", "_default_name", "_values", "_options", "_named", "_reuse"):
+        for slot in self.__slots__:
             setattr(again, slot, getattr(self, slot))
         again._entry = None
         return again
@@ -426,15 +434,26 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
 class _Entry:
     """One open scope of a pass."""
 
-    __slots__ = ("_label", "_named", "_node", "_outer", "scope")
+    __slots__ = ("_label", "_named", "_node", "_outer", "place", "scope")
 
     def __init__(
-        self, running: Pass, scope: VariableScope, node: ScopeNode, label: str | None
+        self,
+        running: Pass,
+        scope: VariableScope,
+        node: ScopeNode,
+        label: str | None,
+        place: Place,
     ) -> None:
+        self.place = place
         self.scope = scope
         self._label = label
         self._node = node
         self._outer = running.scope, running.prefix
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the scope is not open further out too, so that its numbers started here."""
+        return self._node.open == 1
 
     def push(self, running: Pass) -> None:
         self._named = None
@@ -464,6 +483,7 @@ def _open(
     reuse: Reuse | None,
     options: dict[str, Any],
     named: bool,
+    once: bool,
 ) -> _Entry:
     place = running.calls.observe(running.level)[1]
     outer = running.settings
@@ -475,9 +495,8 @@ def _open(
         if name is None:
             assert default_name is not None
             node = running.root.child(running.prefix) if running.prefix else running.root
-            later = running.calls.later(running.level) if place else None
-            if later is not None:
-                raise TransformError.numbered(default_name, later, running.here())
+            if place and not once:
+                _check_runs_once(running, default_name)
             name = node.unique(default_name, place)
             running.numbered.add(join(running.prefix, name))
         elif not name and running.prefix:
@@ -491,9 +510,17 @@ def _open(
     node = running.root.child(full) if full else running.root
     node.count_opening(place)
     scope = VariableScope._make(full, settings)
-    entry = _Entry(running, scope, node, label if named and label else None)
+    entry = _Entry(running, scope, node, label if named and label else None, place)
     entry.push(running)
     return entry
+
+
+def _check_runs_once(running: Pass, default_name: str) -> None:
+    """Raises TransformError where a numbered scope may be numbered anew."""
+    entry = running.entries[-1] if running.entries else None
+    later = running.calls.later(running.level, entry.place if entry and entry.is_fresh else ())
+    if later is not None:
+        raise TransformError.numbered(default_name, later, running.here())
 
 
 def _check_values(values: Iterable[Any]) -> None:

@@ -49,7 +49,8 @@ class Template(Generic[R]):
                 self._scope = scope
 
     def _open_new(self) -> variable_scope:
-        return variable_scope(self._unique_name, self._name, custom_getter=self._getter)
+        opened = variable_scope(self._unique_name, self._name, custom_getter=self._getter)
+        return opened.numbered_once()
 
     @property
     def name(self) -> str:

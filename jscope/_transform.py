@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -17,7 +18,7 @@ from jscope._rng import Rng, as_key
 from jscope._sampling import Sampler, named_key
 from jscope._scope import VariableScope
 from jscope._spec import Shape, Specs, VariableSpec
-from jscope.errors import ArgumentError, InitializerError, TransformError
+from jscope.errors import ArgumentError, InitializerError, JscopeError, TransformError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -148,8 +149,8 @@ def transform(
 
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
         running = Pass(Given(params), _root(), as_key(rng))
-        out: R = _pass.run(running, fn, args, kwargs)
-        _check_complete(running, (params,), rng, fn, args, kwargs)
+        with _complete(running, (params,), rng, fn, args, kwargs):
+            out: R = _pass.run(running, fn, args, kwargs)
         return out
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
@@ -212,8 +213,8 @@ def transform_with_state(
         **kwargs: P.kwargs,
     ) -> tuple[R, Params]:
         running = Pass(Given(params, state, has_state=True), _root(), as_key(rng))
-        out: R = _pass.run(running, fn, args, kwargs)
-        _check_complete(running, (params, state), rng, fn, args, kwargs)
+        with _complete(running, (params, state), rng, fn, args, kwargs):
+            out: R = _pass.run(running, fn, args, kwargs)
         return out, _new_state(state, running.level.values)
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
@@ -224,17 +225,25 @@ def transform_with_state(
     return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
 
 
-def _check_complete(
+@contextlib.contextmanager
+def _complete(
     running: Pass, given: tuple[Any, ...], rng: Rng, fn: Callable[..., Any], args: Any, kwargs: Any
-) -> None:
+) -> Iterator[None]:
     """Raises TransformError if JAX left out code that numbers scopes or draws keys.
 
     Under ``jax.disable_jit``, and in an eager ``platform_dependent``, JAX runs one branch alone.
     Names and keys after it would be others than in the compiled function: compare with that.
     """
+    failed: JscopeError | None = None
+    try:
+        yield
+    except JscopeError as error:  # of a variable that is taken for another one, perhaps
+        if not _jaxapi.is_jit_disabled():
+            raise
+        failed = error
     if not (_jaxapi.is_jit_disabled() or running.calls.skips):
         return
-    if not (running.numbered or running.level.counts):
+    if failed is None and not (running.numbered or running.level.counts):
         return
     arrays, merge = _split((given, rng, args), kwargs)
     found: list[tuple[set[str], dict[str, int]]] = []
@@ -251,7 +260,9 @@ def _check_complete(
     numbered, counts = found[-1]
     missing = numbered - running.numbered
     if missing or counts != running.level.counts:
-        raise TransformError.skipped(sorted(missing))
+        raise TransformError.skipped(sorted(missing)) from failed
+    if failed is not None:
+        raise failed
 
 
 def _check_function(transformer: str, fn: object) -> None:

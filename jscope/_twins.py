@@ -571,11 +571,11 @@ def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options:
 def _branches(lift: Lift, branches: Sequence[_Function], names: Sequence[str]) -> list[_Function]:
     def lifted(which: int, *operands: Any) -> tuple[Any, dict[str, Any]]:
         values = lift.read(names)
-        out, level = lift.call(branches[which], operands, values=values, which=which)
+        alike = list(branches).index(branches[which])
+        out, level = lift.call(branches[which], operands, values=values, which=which, alike=alike)
         return out, {name: level.values[name] for name in names}
 
-    # Branches that are equal are one to JAX, so they are to us.
-    return [functools.partial(lifted, list(branches).index(branch)) for branch in branches]
+    return [functools.partial(lifted, which) for which in range(len(branches))]
 
 
 def _resolve_branches(

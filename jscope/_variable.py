@@ -266,7 +266,7 @@ def _share(running: Pass, asked: Request, record: Record, place: _Place) -> Any:
         _check_sizes(running, record)
     found = running.read(record)
     if place.calls and running.values.keeps and isinstance(found, _jaxapi.Tracer):
-        _check_usable(running, asked.name, found, place.calls)
+        _check_usable(running, asked.name, found)
     _check_found(running, asked.name, found, place)
     return found
 
@@ -308,7 +308,7 @@ def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> A
     if aval.shape != shape or (place.dtype is not None and aval.dtype != place.dtype):
         _check_found(running, full, value, place._replace(shape=shape))
     if values.keeps and isinstance(value, _jaxapi.Tracer):
-        _check_usable(running, full, value, place.calls)
+        _check_usable(running, full, value)
     running.records[full] = made = Record(
         full,
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
@@ -368,13 +368,13 @@ def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, place: _
     return Facts(trainable, collections, initializer, regularizer, constraint, partitioner)
 
 
-def _check_usable(running: Pass, full: str, value: Any, place: Place) -> None:
+def _check_usable(running: Pass, full: str, value: Any) -> None:
     """Raises TransformError if no operation here could take the value."""
     if not _jaxapi.is_live(value):
         raise TransformError.leaked_param(full, running.here())
-    transform = running.calls.custom_rule(place) if place else None
-    if transform is not None and running.calls.is_beyond(value, running.level):
-        raise TransformError.custom_rule(full, transform, running.here())
+    rule = running.calls.rule_beyond(value, running.trace)
+    if rule is not None:
+        raise TransformError.custom_rule(full, rule, running.here())
 
 
 def _start(

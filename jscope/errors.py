@@ -1028,12 +1028,12 @@ class TransformError(JscopeError, ValueError):
     @classmethod
     def numbered(cls, name: str, transform: str, sites: tuple[Site, ...]) -> Self:
         return cls._report(
-            f"A scope cannot be numbered from {name!r} inside {transform}: a function that "
-            "JAX ran before, called here again, would get variables of its own.",
+            f"A scope cannot be numbered from {name!r} inside {transform}: JAX or who "
+            "called it may run the function again, which would get variables of its own.",
             {
                 "asked": f"at {where(sites)}",
-                "fix": "name the scope and share by reuse=jscope.AUTO_REUSE, or wrap the function "
-                "by jscope.make_template or jscope.functionalize.",
+                "fix": "wrap the function by jscope.make_template or jscope.functionalize, or open "
+                "a scope in it by name, with reuse=jscope.AUTO_REUSE.",
             },
             name=name,
             transform=transform,

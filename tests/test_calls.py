@@ -126,14 +126,36 @@ def test_a_named_variable_in_two_branches_is_refused() -> None:
 
 @pytest.mark.parametrize("equal", ["function", "bound method"])
 def test_branches_that_are_equal_are_one_request(equal: str) -> None:
-    expert = Instance(jnp.tanh)
-    branch = layer if equal == "function" else None
+    expert = Instance(jnp.tanh, weight)
+    branch = weight if equal == "function" else None
 
     def program(x: jax.Array) -> jax.Array:
         return lax.cond(x.sum() < 0, branch or expert.method, branch or expert.method, x)
 
-    assert names(program, X) == ["layer/w"]
-    assert names(lambda x: js.cond(x.sum() < 0, layer, layer, x), X) == ["layer/w"]
+    assert names(program, X) == ["w"]
+    assert names(lambda x: js.cond(x.sum() < 0, weight, weight, x), X) == ["w"]
+
+
+@pytest.mark.parametrize("choose", [lax.switch, js.switch])
+def test_experts_that_are_equal_have_layers_of_their_own(choose: Any) -> None:
+    def expert(x: jax.Array) -> jax.Array:
+        return layer(x)
+
+    net = js.transform(lambda i, x: layer(choose(i, [expert] * 3, x)))
+    params = net.init(0, 1, X)
+    assert list(params) == ["layer", "layer_1", "layer_2", "layer_3"]
+    out = jax.jit(net.apply)(params, None, 1, X)
+    wanted = X * params["layer_1"]["w"] * params["layer_3"]["w"]
+    chex.assert_trees_all_close(out, wanted, rtol=1e-6)
+
+
+def test_experts_that_are_equal_draw_as_the_plain_program() -> None:
+    def program(i: int, x: jax.Array) -> jax.Array:
+        return drawing(lax.switch(i, [drawing] * 3, x))
+
+    out = js.transform(program).apply({}, 0, 2, X)
+    plain = js.transform(lambda x: drawing(drawing(x))).apply({}, 0, X)
+    chex.assert_trees_all_close(out, plain, rtol=1e-6)
 
 
 # What JAX runs again for one call of the user's, made of nothing that is a function of the user's.
@@ -332,6 +354,46 @@ def test_a_numbered_layer_of_a_solver_is_never_made_anew() -> None:
             js.transform(program).init(0, jnp.float32(3.0))
 
 
+def test_a_numbered_layer_of_a_solver_is_shared_by_what_the_error_says() -> None:
+    def solved(f: Any) -> Any:
+        solve = lambda f, z: z - f(z)  # noqa: E731
+        return lambda x: lax.custom_root(
+            lambda z: f(z) - 1, x, solve, lambda g, y: y / g(jnp.float32(1.0))
+        )
+
+    def scoped(z: jax.Array) -> jax.Array:
+        with js.variable_scope("s", reuse=js.AUTO_REUSE):
+            return layer(z)
+
+    def functionalized(x: jax.Array) -> jax.Array:
+        pure, carry = js.functionalize(layer)
+        return solved(lambda z: pure(carry, z)[0])(x)
+
+    x = jnp.float32(3.0)
+    assert names(solved(scoped), x) == ["s/layer/w"]
+    assert names(lambda x: solved(js.make_template("s", layer))(x), x) == ["s/layer/w"]
+    assert names(functionalized, x) == ["layer/w"]
+
+
+@pytest.mark.parametrize("ask", [jax.make_jaxpr, jax.eval_shape, "trace"])
+def test_a_numbered_layer_that_is_traced_for_others_is_never_made_anew(ask: Any) -> None:
+    def program(f: Any, x: jax.Array) -> jax.Array:
+        if ask == "trace":
+            jax.jit(lambda y: f(y)).trace(x)
+        elif ask is jax.eval_shape:
+            jax.eval_shape(lambda y: f(y), x)
+        else:
+            jax.make_jaxpr(lambda y: f(y))(x)
+        return f(x)
+
+    with pytest.raises(
+        TransformError, match=r"^A scope cannot be numbered from 'layer' inside jax"
+    ):
+        js.transform(functools.partial(program, layer)).init(0, X)
+    shared = lambda x: program(js.make_template("s", layer), x)  # noqa: E731
+    assert names(shared, X) == ["s/layer/w"]
+
+
 def test_a_functionalized_function_is_pure() -> None:
     def block(x: jax.Array) -> jax.Array:
         js.get_variable("calls", initializer=0, trainable=False)
@@ -377,7 +439,7 @@ UNDER_DISABLE_JIT: dict[str, Callable[[jax.Array], Any]] = {
     "js.layer_stack": lambda x: js.layer_stack(2)(lambda y: drawing(layer(y)))(x),
     "js.vmap": lambda x: js.vmap(lambda y: drawing(layer(y)), variables="split")(x),
     "cond with names": lambda x: lax.cond(x.sum() < 0, lambda y: y, weight, x),
-    "cond of equal layers": lambda x: lax.cond(x.sum() < 0, layer, layer, x),
+    "js.cond of equal layers": lambda x: js.cond(x.sum() < 0, layer, layer, x),
 }
 
 
@@ -398,7 +460,13 @@ SKIPPED: dict[str, Callable[[jax.Array], Any]] = {
     "cond that skips all": lambda x: lax.cond(False, layer, lambda y: y, x),
     "a loop that does not run": lambda x: lax.while_loop(lambda c: c.sum() < 0, layer, x),
     "draws": lambda x: lax.cond(False, drawing, lambda y: y, x),
+    "another shape": lambda x: lax.cond(False, lambda y: layer(y)[0], lambda y: bias(y)[0], x),
 }
+
+
+def bias(x: jax.Array) -> jax.Array:
+    with js.variable_scope(None, "layer"):
+        return x + js.get_variable("w", [2, 3])
 
 
 def layer_of(factor: float) -> Callable[[jax.Array], jax.Array]:
@@ -595,6 +663,21 @@ def test_a_gradient_by_a_variable_read_inside_a_custom_rule_is_explained(custom:
             "  fix:    read it outside and pass it as an argument, whose gradient the rule gives."
         )
         assert (caught.value.name, caught.value.transform) == ("w", name)
+
+
+@pytest.mark.parametrize("custom", [custom_jvp, custom_vjp])
+def test_a_gradient_inside_a_custom_rule_of_a_functionalized_function_is_explained(
+    custom: Any,
+) -> None:
+    def program(x: jax.Array) -> jax.Array:
+        pure, carry = js.functionalize(weight)
+        return custom(lambda y: pure(carry, y)[0])(x)
+
+    net = js.transform(program)
+    loss = lambda p: net.apply(p, None, X).sum()  # noqa: E731
+    for call in (jax.grad(loss), jax.jit(jax.grad(loss))):
+        with pytest.raises(TransformError, match=r"^Variable w is read inside raw jax\.custom_"):
+            call({"w": jnp.float32(2.0)})
 
 
 def test_jax_says_which_variable_it_cannot_derive_by() -> None:
