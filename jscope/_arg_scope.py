@@ -107,7 +107,7 @@ def arg_scope(
         for fn in _checked(functions, defaults):
             opened[fn] = {**opened.get(fn, {}), **defaults}
     token = _current.set(opened)
-    outside = _pass.peek() is None
+    outside = _pass.find() is None
     context = _jaxapi.get_context()
     if outside:  # in a pass the guard sees to it
         _jaxapi.set_context(_Key(opened))

@@ -190,7 +190,8 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
 
     Each application moves the carry's key on: a loop that threads the carry draws new keys in every
     iteration, and the first application draws those of the plain program. A transform that maps
-    over instances needs an own ``carry.key`` for each.
+    over instances needs an own key for each: ``carry._replace(key=keys)`` with ``keys`` of
+    ``jax.vmap(jax.random.fold_in, (None, 0))(carry.key, numbers)``, mapped over.
 
     The carry holds state as it is now: apply the function and put its carry back before anything
     else assigns. In a ``custom_vjp`` give variables as arguments: JAX does not derive by what such
