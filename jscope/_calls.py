@@ -22,6 +22,7 @@ import weakref
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from jscope import _jaxapi
+from jscope._guard import TraceGuard
 from jscope._jaxapi import Transform
 from jscope.errors import Site
 
@@ -139,9 +140,12 @@ class Calls:
     Parts of the pass that have state and keys of their own start in the code ``inner_entry``.
     """
 
-    __slots__ = ("_entries", "_entry", "_infos", "_runs", "skips")
+    __slots__ = ("_entries", "_entry", "_guard", "_infos", "_runs", "skips")
 
-    def __init__(self, entry: types.CodeType, inner_entry: types.CodeType) -> None:
+    def __init__(
+        self, entry: types.CodeType, inner_entry: types.CodeType, guard: TraceGuard
+    ) -> None:
+        self._guard = guard  # knows the current trace
         self._entry = entry
         self._entries = (entry, inner_entry)
         self.skips = False  # whether JAX chose a branch by itself, and may have left others out
@@ -168,7 +172,7 @@ class Calls:
                     found += (code, frame.f_lasti)
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
             code = frame.f_code
-        if by_jax or _jaxapi.current_ref() is not level.trace:
+        if by_jax or self._guard.last is not level.trace:
             return tuple(found), level.place + self._inside(start, level)
         return tuple(found), level.place
 

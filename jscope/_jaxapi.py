@@ -96,6 +96,11 @@ def is_around(tracer: Any, trace: Any) -> bool:
     return False
 
 
+def is_current(value: Any) -> bool:
+    """Whether a value is a tracer of the current trace, so that operations here can take it."""
+    return getattr(value, "_trace", None) is _trace_context.trace
+
+
 def is_live(tracer: Any) -> bool:
     """Whether the trace that ``tracer`` belongs to still runs."""
     # Some transforms (shard_map, custom_vjp) do not say which trace is around theirs. A running

@@ -410,7 +410,7 @@ class Pass:
         self.root = ScopeNode()
         self.root.open = 1
         self.guard = TraceGuard()
-        self.calls = Calls(run.__code__, enter.__code__)
+        self.calls = Calls(run.__code__, enter.__code__, self.guard)
         self.scope = root
         self.prefix = ""
         self.settings: Settings = root._settings

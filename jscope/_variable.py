@@ -265,7 +265,7 @@ def _share(running: Pass, asked: Request, record: Record, place: _Place) -> Any:
     if record.sizes or running.level.sizes:
         _check_sizes(running, record)
     found = running.read(record)
-    if place.calls and running.values.keeps and isinstance(found, _jaxapi.Tracer):
+    if place.calls and running.values.keeps and not _jaxapi.is_current(found):
         _check_usable(running, asked.name, found)
     _check_found(running, asked.name, found, place)
     return found
@@ -307,7 +307,7 @@ def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> A
     aval = value.aval
     if aval.shape != shape or (place.dtype is not None and aval.dtype != place.dtype):
         _check_found(running, full, value, place._replace(shape=shape))
-    if values.keeps and isinstance(value, _jaxapi.Tracer):
+    if values.keeps and not _jaxapi.is_current(value):
         _check_usable(running, full, value)
     running.records[full] = made = Record(
         full,
@@ -360,8 +360,11 @@ def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, place: _
     if is_key and trainable:
         raise StateError.trainable_key(asked.name, dtype, sites(place.raw_sites))
     collections = () if asked.collections is None else _collections(asked.collections)
-    regularizer = check_function("regularizer", asked.regularizer, settings.regularizer)
-    constraint = check_function("constraint", asked.constraint, settings.constraint)
+    regularizer, constraint = asked.regularizer, asked.constraint
+    if regularizer is not None or settings.regularizer is not None:
+        regularizer = check_function("regularizer", regularizer, settings.regularizer)
+    if constraint is not None or settings.constraint is not None:
+        constraint = check_function("constraint", constraint, settings.constraint)
     if is_key:
         regularizer = constraint = None  # those of a scope are for numbers
     partitioner = settings.partitioner if asked.partitioner is None else asked.partitioner
@@ -370,6 +373,8 @@ def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, place: _
 
 def _check_usable(running: Pass, full: str, value: Any) -> None:
     """Raises TransformError if no operation here could take the value."""
+    if not isinstance(value, _jaxapi.Tracer):
+        return
     if not _jaxapi.is_live(value):
         raise TransformError.leaked_param(full, running.here())
     rule = running.calls.rule_beyond(value, running.trace)
