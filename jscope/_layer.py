@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jscope._number import as_bool, as_int
 from jscope._reuse import Reuse
 from jscope._scope import VariableScope, variable_scope
 from jscope._spec import Constraint, Initializer, Regularizer
@@ -93,7 +94,7 @@ def check_activation(activation: Any, argument: str = "activation") -> None:
 
 def check_size(argument: str, value: Any) -> int:
     """A number of units, filters, ...: an int of 1 or more."""
-    size = _int_or_none(value)
+    size = as_int(value)
     if size is None or size < 1:
         raise ArgumentError.make(argument, value, "an int of 1 or more")
     return size
@@ -102,18 +103,11 @@ def check_size(argument: str, value: Any) -> int:
 def check_sizes(argument: str, value: Any, rank: int) -> tuple[int, ...]:
     """A size for each spatial axis; an int stands for all of them."""
     found = value if isinstance(value, list | tuple) else [value] * rank
-    sizes = [_int_or_none(size) for size in found]
+    sizes = [as_int(size) for size in found]
     if len(sizes) != rank or not all(size is not None and size >= 1 for size in sizes):
         wanted = "an int of 1 or more" if rank == 1 else f"an int of 1 or more, or {rank} of them"
         raise ArgumentError.make(argument, value, wanted)
     return tuple(size for size in sizes if size is not None)
-
-
-def _int_or_none(value: Any) -> int | None:
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
 
 
 def check_word(argument: str, value: Any, words: tuple[str, str]) -> str:
@@ -131,7 +125,7 @@ def check_channels_first(data_format: Any) -> bool:
 
 def check_training(training: Any) -> None:
     """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
-    if not isinstance(training, bool):
+    if as_bool(training) is None:
         wanted = "True or False in Python, static under jit, as it decides what is traced"
         raise ArgumentError.make("training", training, wanted)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from jscope._layer import (
     ones,
     zeros,
 )
-from jscope._number import widened
+from jscope._number import as_int, widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._state import assign_moving_average
@@ -225,9 +224,9 @@ def _axes(axis: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:
     """Axes counted from the front, in order; only "axis" itself may be several."""
     several = argument == "axis"
     given = axis if several and isinstance(axis, list | tuple) else [axis]
-    try:
-        found = sorted(index + ndim if index < 0 else index for index in map(operator.index, given))
-    except TypeError:
+    indices = [index for index in map(as_int, given) if index is not None]
+    found = sorted(index + ndim if index < 0 else index for index in indices)
+    if len(found) < len(given):
         found = []
     if not found or found[0] < 0 or found[-1] >= ndim or len(set(found)) < len(found):
         kind = "an axis, or different axes," if several else "an axis"

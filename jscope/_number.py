@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jscope.errors import ArgumentError
+
+
+def as_int(value: Any) -> int | None:
+    """A Python or NumPy integer as an int; None for all else, bools included."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, jax.errors.JAXTypeError):
+        return None
+
+
+def as_bool(value: Any) -> bool | None:
+    """A Python or NumPy bool as a bool; None for all else, arrays included."""
+    return bool(value) if isinstance(value, bool | np.bool_) else None
 
 
 def number(
@@ -19,7 +36,7 @@ def number(
 
     Not an array: what holds the number is compared by value, and may outlive a trace.
     """
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    real = isinstance(value, numbers.Real) and as_bool(value) is None
     if real and math.isfinite(value) and value >= least and value > above:
         return float(value)
     wanted = "a finite number, of Python or NumPy"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -85,7 +85,7 @@ class Params(Mapping[str, Any]):
     def __copy__(self) -> Params:
         return self
 
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
+    def _refuse(self, *_: object, **__: object) -> None:
         raise TypeError(
             "Params are immutable. Make new ones: by jax.tree.map, or Params(mapping) of an edited "
             "params.to_dict()."

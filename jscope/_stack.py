@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._lift import Lift, assigned_values, pair
+from jscope._number import as_bool, as_int
 from jscope._params import describe
 from jscope._pass import Pass
 from jscope.errors import ArgumentError, TransformError
@@ -53,9 +54,11 @@ def layer_stack(
       >>> net.init(0, jnp.ones([2, 3]))
       Params({'w': float32[12,3,3]})
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+    count = as_int(n)
+    if count is None or count < 0:
         raise ArgumentError.make("number of layers", n, "an int of 0 or more")
-    if not isinstance(checkpoint, bool):
+    n = count
+    if as_bool(checkpoint) is None:
         raise ArgumentError.make("checkpoint", checkpoint, "True or False")
 
     def decorate(block: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jscope import _jaxapi, _pass
 from jscope._effects import check_assign
+from jscope._number import as_bool
 from jscope._pass import Pass
 from jscope._path import check_name, join
 from jscope._reuse import AUTO_REUSE
@@ -162,7 +163,7 @@ def assign_moving_average(
       1.0
     """
     running, full = _named("assign_moving_average", name)
-    if not isinstance(zero_debias, bool):
+    if as_bool(zero_debias) is None:
         raise ArgumentError.make("zero_debias", zero_debias, "True or False")
     old = _old(running, full)
     if not jnp.issubdtype(old.dtype, jnp.inexact):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from jscope import _jaxapi, _pass, _program
 from jscope._calls import Place, RawSites, is_rerun, sites
+from jscope._number import as_int
 from jscope._pass import Facts, Pass, Record, Settings
 from jscope._path import check_name, is_name
 from jscope._reuse import Action, Reuse, check_reuse, decide
@@ -547,12 +547,9 @@ def _shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
 def _dimension(running: Pass, full: str, dim: Any) -> int | None:
     if dim is None:
         return None
-    try:
-        if isinstance(dim, bool):
-            raise TypeError(dim)
-        size = operator.index(dim)
-    except (TypeError, jax.errors.JAXTypeError):
-        raise InitializerTypeError.dimension(full, dim, running.here()) from None
+    size = as_int(dim)
+    if size is None:
+        raise InitializerTypeError.dimension(full, dim, running.here())
     if size < 0:
         raise InitializerError.negative(full, size, running.here())
     return size

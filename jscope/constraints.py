@@ -8,18 +8,22 @@ each output), (0, 1, 2) for one of [height, width, in, out].
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jscope._number import number, widened
+from jscope._number import as_int, number, widened
 from jscope._spec import Constraint
 from jscope.errors import ArgumentError
 
 __all__ = ["max_norm", "non_neg", "unit_norm"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _EPSILON = 1e-7  # Keras' default
 
@@ -124,10 +128,8 @@ def _norms(value: Any, axis: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax
 
 
 def _axes(axis: Any) -> tuple[int, ...]:
-    try:
-        given = axis if isinstance(axis, list | tuple) else (axis,)
-        if any(isinstance(at, bool) for at in given):
-            raise TypeError(axis)
-        return tuple([operator.index(at) for at in given])
-    except (TypeError, jax.errors.JAXTypeError):
-        raise ArgumentError.make("axis", axis, "an integer, or a list or tuple of them") from None
+    given = axis if isinstance(axis, list | tuple) else (axis,)
+    found = [index for index in map(as_int, given) if index is not None]
+    if len(found) < len(given):
+        raise ArgumentError.make("axis", axis, "an integer, or a list or tuple of them")
+    return tuple(found)

@@ -56,6 +56,11 @@ __all__ = [
     "VariableNotFoundError",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SITES_SHOWN = 3
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _pass, tree
-from jscope._number import widened
+from jscope._number import as_int, widened
 from jscope._pattern import choose, show
 from jscope._variable import CustomGetter, dtype_or_none, no_regularizer
 from jscope.errors import ArgumentError, EmptySelectionError, VariableNotFoundError
@@ -33,6 +33,11 @@ __all__ = [
     "rename",
     "weight_normalization",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 _Names: TypeAlias = Any
 
@@ -315,8 +320,10 @@ def low_rank(
       >>> js.transform(fn).init(0)
       Params({'a': {'kernel': float32[8,4], 'kernel_a': float32[8,2], 'kernel_b': float32[2,4]}})
     """
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    count = as_int(rank)
+    if count is None or count < 1:
         raise ArgumentError.make("rank", rank, "an int of 1 or more")
+    rank = count
     fits = _Fits("low_rank", names, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:

@@ -47,6 +47,11 @@ __all__ = [
     "zeros",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _MODES = ("fan_in", "fan_out", "fan_avg")
 _DISTRIBUTIONS = ("truncated_normal", "normal", "untruncated_normal", "uniform")
 # Of the standard normal distribution between -2 and 2, in the digits that TF1 and JAX write.

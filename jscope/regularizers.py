@@ -23,6 +23,10 @@ from jscope.errors import ArgumentError
 __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def l1(scale: float) -> Regularizer:
     """The sum of absolute values: ``scale * sum(|x|)``, as ``tf.contrib.layers.l1_regularizer``.
 

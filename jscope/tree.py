@@ -68,6 +68,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @overload
 def select(tree: Specs, pattern: Pattern, *, allow_empty: bool = ...) -> Specs: ...
 @overload

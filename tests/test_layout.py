@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import mypy.api
 import pytest
 
 import jscope as js
@@ -170,3 +171,19 @@ def python_blocks() -> list[str]:
 def test_every_python_block_of_the_readme_runs(number: int) -> None:
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         exec(python_blocks()[number], {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
+def test_completion_shows_public_names_only(module: Any) -> None:
+    shown = [name for name in dir(module) if not name.startswith("_")]
+    assert sorted(shown) == sorted(name for name in module.__all__ if not name.startswith("_"))
+
+
+def test_a_type_checker_reads_on_after_a_refused_assignment(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import jscope as js\nparams = js.Params({})\nparams.update({})\nwrong: int = 'text'\n"
+    )
+    out, _, status = mypy.api.run(["--strict", "--no-incremental", str(program)])
+    assert status == 1
+    assert "program.py:4: error: Incompatible types in assignment" in out
