@@ -130,8 +130,7 @@ def _is_local_of_jax(thing: Any) -> bool:
     frame: types.FrameType | None = sys._getframe(1)
     found = False
     while frame is not None and not found:
-        code = frame.f_code
-        if code.co_filename.startswith(JAX_FOLDER) and code.co_flags & inspect.CO_OPTIMIZED:
+        if frame.f_code.co_filename.startswith(JAX_FOLDER):
             found = any(value is thing for value in locals_of(frame).values())
         frame = frame.f_back
     return found
@@ -396,7 +395,8 @@ def mark_of(frame: types.FrameType, make: Callable[[], Any]) -> Any:
 def _locals(frame: types.FrameType) -> tuple[dict[str, Any], Any]:
     values = frame.f_locals
     found = dict(values)
-    if type(values) is dict:  # before Python 3.13 a copy, which would keep values alive
+    copied = type(values) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    if copied:  # before Python 3.13, of a function: it would keep values alive
         values.clear()
         if _MARK in found:
             values[_MARK] = found[_MARK]
