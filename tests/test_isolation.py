@@ -82,6 +82,7 @@ def test_what_jax_keeps_of_a_module_level_function_it_keeps_without_jscope_too(
 
     kept = leaks(lambda p, x: net.apply(p, None, x), params, X)
     assert kept is (transform in KEPT_BY_JAX)
+    assert leaks(lambda x: net.init(0, x), X) is kept  # whose placeholders are values as params are
     assert leaks(closed_over(transform), X, X) or not kept
 
 
