@@ -12,7 +12,6 @@ import numpy as np
 
 from jscope import _jaxapi, _pass
 from jscope._calls import Place, here
-from jscope._number import as_bool
 from jscope._params import describe
 from jscope._pass import Pass, ScopeNode, Settings
 from jscope._path import check_name, join
@@ -337,7 +336,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
                 raise ReuseError.without_name(reuse, default_name)
         elif not isinstance(name_or_scope, VariableScope):
             raise NameTypeError.scope(name_or_scope)
-        if as_bool(auxiliary_name_scope) is None:
+        if not isinstance(auxiliary_name_scope, bool):
             raise ArgumentError.make("auxiliary_name_scope", auxiliary_name_scope, "True or False")
         if values is not None and not isinstance(values, list | tuple):
             raise ArgumentError.make("values", values, "a list or tuple")

@@ -1338,9 +1338,8 @@ def test_numpy_integers_and_bools_are_as_good_as_those_of_python() -> None:
             x
         )
         x = js.layers.dropout(x, training=np.bool_(False))
-        with js.variable_scope("s", auxiliary_name_scope=np.bool_(False)):
-            return js.layers.dense(x, np.int32(4))
+        return js.layers.dense(x, np.int32(4), name="last")
 
     specs = js.transform(fn).specs(jnp.ones([2, 3]))
     assert specs["dense/kernel"].shape == (2, 3, 3)
-    assert specs["s/dense/kernel"].shape == (3, 4)
+    assert specs["last/kernel"].shape == (3, 4)
