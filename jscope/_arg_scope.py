@@ -7,10 +7,11 @@ import contextvars
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from jscope import _guard, _jaxapi, _pass
+from jscope._program import plain
 from jscope.errors import ArgumentError
 
 P = ParamSpec("P")
@@ -110,7 +111,7 @@ def arg_scope(
     outside = _pass.find() is None
     context = _jaxapi.get_context()
     if outside:  # in a pass the guard sees to it
-        _jaxapi.set_context(_Key(opened))
+        _jaxapi.set_context(_key(opened))
     try:
         yield opened
     finally:
@@ -119,30 +120,35 @@ def arg_scope(
             _jaxapi.set_context(context)
 
 
-class _Key:
-    """Defaults as a part of the key of JAX's caches, equal to another of the same defaults."""
+def _key(defaults: Defaults) -> Hashable:
+    """Defaults as a part of the key of JAX's caches: equal for equal ones, and it holds them."""
+    return frozenset(
+        (fn, name, _frozen(value))
+        for fn, given in defaults.items()
+        for name, value in given.items()
+    )
 
-    __slots__ = ("_defaults",)
 
-    def __init__(self, defaults: Defaults) -> None:
-        self._defaults = {fn: dict(values) for fn, values in defaults.items()}
+def _frozen(value: Any) -> Hashable:
+    if type(value) in (tuple, list):
+        return type(value), tuple([_frozen(item) for item in value])
+    key = plain(value)
+    return _Same(value) if key is None else key
 
-    def __hash__(self) -> int:
-        return hash(frozenset((fn, *values) for fn, values in self._defaults.items()))
+
+class _Same:
+    """A default that is equal to itself alone; held, so that its address stays its own."""
+
+    __slots__ = ("_thing",)
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Key) or self._defaults.keys() != other._defaults.keys():
-            return False
-        return all(
-            mine.keys() == other._defaults[fn].keys()
-            and all(_same(value, other._defaults[fn][name]) for name, value in mine.items())
-            for fn, mine in self._defaults.items()
-        )
+        return isinstance(other, _Same) and self._thing is other._thing
 
-
-def _same(one: Any, other: Any) -> bool:
-    plain = isinstance(one, bool | int | float | str | bytes | None | tuple)
-    return one is other or (plain and type(one) is type(other) and repr(one) == repr(other))
+    def __hash__(self) -> int:
+        return id(self._thing)
 
 
 def _checked(functions: Any, defaults: Mapping[str, Any]) -> list[Callable[..., Any]]:

@@ -133,7 +133,7 @@ def _library_key(initializer: Any) -> Hashable | None:
     """Equal for initializers of the library that do the same; None for all others."""
     if type(initializer) is functools.partial:
         function = _library_key(initializer.func)
-        options = _plain((initializer.args, *initializer.keywords.items()))
+        options = plain((initializer.args, *initializer.keywords.items()))
         return None if function is None or options is None else (function, options)
     if type(initializer) is not types.FunctionType:
         return None
@@ -143,15 +143,15 @@ def _library_key(initializer: Any) -> Hashable | None:
     if known.get(initializer.__name__) is initializer:
         return initializer
     cells = tuple([cell.cell_contents for cell in initializer.__closure__ or ()])
-    options = _plain((initializer.__defaults__, cells))
+    options = plain((initializer.__defaults__, cells))
     return None if options is None else (initializer.__code__, options)
 
 
-def _plain(thing: Any) -> Hashable | None:
+def plain(thing: Any) -> Hashable | None:
     """A key of a value that cannot change, or None."""
     kind = type(thing)
     if kind is tuple:
-        items = tuple([_plain(item) for item in thing])
+        items = tuple([plain(item) for item in thing])
         return None if None in items else items
     if kind in (int, bool, str, types.NoneType) or isinstance(thing, np.dtype | type):
         return kind, thing

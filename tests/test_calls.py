@@ -593,6 +593,27 @@ def test_a_cached_block_follows_arg_scope(block: str, order: Any, place: str) ->
         assert [float(value) for value in apply({}, None)] == wanted
 
 
+def test_defaults_are_told_apart_by_what_they_are_and_not_how_they_print() -> None:
+    runs: list[int] = []
+    shift = js.add_arg_scope(lambda x, by=(0.0,): x + by[0])
+
+    @jax.jit
+    def block(x: jax.Array) -> jax.Array:
+        runs.append(1)
+        return jax.numpy.sum(shift(x))
+
+    def call(by: Any) -> float:
+        with js.arg_scope([shift], by=by):
+            return float(block(jnp.zeros(2000)))
+
+    one, two = jnp.zeros(2000), jnp.zeros(2000).at[1000].set(1.0)
+    assert repr(one) == repr(two)
+    assert [call((one,)), call((two,)), call((one,))] == [0.0, 1.0, 0.0]
+    assert len(runs) == 2
+    assert [call([2.0]), call([2.0]), call([2])] == [4000.0] * 3  # a list is as good as its parts
+    assert len(runs) == 4
+
+
 def test_a_cached_block_follows_the_scope_that_it_reads() -> None:
     seen: list[Any] = []
 
