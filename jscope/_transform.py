@@ -22,6 +22,7 @@ from jscope.errors import ArgumentError, InitializerError, JscopeError, Transfor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 V = TypeVar("V")
 A = ParamSpec("A")
 
@@ -144,8 +145,7 @@ def transform(
     _check_function("transform", fn)
 
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> Params:
-        with jax.disable_jit(False):  # all branches and loop bodies count
-            return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
+        return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
 
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
         running = Pass(Given(params), _root(), as_key(rng))
@@ -154,8 +154,7 @@ def transform(
         return out
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        with jax.disable_jit(False):
-            return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
+        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
 
     _name_after(fn, init, apply, specs)
     return Transformed(init, apply, specs, (transform, (fn,)))
@@ -201,8 +200,7 @@ def transform_with_state(
     _check_function("transform_with_state", fn)
 
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Params, Params]:
-        with jax.disable_jit(False):
-            return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
+        return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
 
     def apply(
         params: Mapping[str, Any],
@@ -218,8 +216,7 @@ def transform_with_state(
         return out, _new_state(state, running.level.values)
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        with jax.disable_jit(False):
-            return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
+        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
 
     _name_after(fn, init, apply, specs)
     return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
@@ -245,19 +242,14 @@ def _complete(
         return
     if failed is None and not (running.numbered or running.level.counts):
         return
-    arrays, merge = _split((given, rng, args), kwargs)
-    found: list[tuple[set[str], dict[str, int]]] = []
 
-    def trace(arrays: Any) -> None:
-        (given, rng, args), kwargs = merge(arrays)
+    def whole(given: tuple[Any, ...], rng: Rng, args: Any, kwargs: Any) -> Any:
         values = Given(*given, has_state=running.values.has_state)
-        whole = Pass(values, _root(), as_key(rng))
-        _pass.run(whole, fn, args, kwargs)
-        found.append((whole.numbered, whole.level.counts))
+        compiled = Pass(values, _root(), as_key(rng))
+        _pass.run(compiled, fn, args, kwargs)
+        return compiled.numbered, compiled.level.counts
 
-    with jax.disable_jit(False):
-        jax.eval_shape(trace, arrays)
-    numbered, counts = found[-1]
+    numbered, counts = _abstractly(whole, given, rng, args, kwargs)
     missing = numbered - running.numbered
     if missing or counts != running.level.counts:
         raise TransformError.skipped(sorted(missing)) from failed
@@ -361,26 +353,36 @@ def _abstract(
     has_state: bool,
 ) -> _Abstract:
     """Runs ``fn`` once without computing anything."""
-    arrays, merge = _split(args, kwargs)
-    found: list[_Abstract] = []
 
-    def trace(arrays: Any) -> None:
+    def facts(args: Any, kwargs: Any) -> _Abstract:
         running = Pass(Blank(has_state), _root(), key())
-        args, kwargs = merge(arrays)
         _pass.run(running, fn, args, kwargs)
         starts = {x.name: x.start for x in running.records.values() if not x.is_computed}
-        found.append(_Abstract(running.specs(), starts))
+        return _Abstract(running.specs(), starts)
+
+    return _abstractly(facts, args, kwargs)
+
+
+@jax.disable_jit(False)  # under which JAX leaves out branches and loop bodies
+def _abstractly(run: Callable[..., T], *given: Any) -> T:
+    """What ``run`` finds out, which is no array, without computing anything."""
+    arrays, merge = _split(given, {})
+    found: list[T] = []
+
+    def trace(arrays: Any) -> None:
+        found.append(run(*merge(arrays)[0]))
 
     jax.eval_shape(trace, arrays)
     return found[-1]
 
 
+@jax.disable_jit(False)
 def _initialize(
     fn: Callable[..., Any], key: jax.Array | None, args: Any, kwargs: Any, *, has_state: bool
 ) -> tuple[Params, Params]:
     """Initial values: those of the trainable variables, and the others."""
     specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
-    with _pass.no_pass(), jax.disable_jit(False):
+    with _pass.no_pass():
         sample = Sampler(key)
         values = {
             spec.name: _jaxapi.on_mesh(sample(spec, starts[spec.name]))
