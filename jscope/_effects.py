@@ -13,19 +13,14 @@ def bars_draw(level: Level, crossing: Crossing) -> Transform | None:
     """The transform that would repeat a key drawn here, if any."""
     if level.bars_draw is not None:
         return level.bars_draw
-    for transform in crossing.transforms:
-        if not transform.once:
-            return transform
-    return None
+    return next((transform for transform in crossing.transforms if not transform.once), None)
 
 
 def bars_assign(level: Level, crossing: Crossing) -> Transform | None:
     """What would keep a value assigned here from getting out, if anything."""
     if level.bars_assign is not None:
         return level.bars_assign
-    if crossing.transforms:
-        return crossing.transforms[0]
-    return None
+    return next(iter(crossing.transforms), None)
 
 
 def check_draw(running: Pass) -> None:

@@ -210,7 +210,7 @@ def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
     return result
 
 
-class _Place(NamedTuple):
+class _Terms(NamedTuple):
     """Where a request comes from, and what it fixes of the variable."""
 
     raw_sites: RawSites
@@ -238,7 +238,7 @@ def answer(running: Pass, asked: Request) -> Any:
     else:
         dtype = _asked_dtype(running, full, asked.dtype, constant, settings)
     shape = None if asked.shape is None else _shape(running, full, asked.shape)
-    place = _Place(raw_sites, calls, shape, dtype, constant)
+    terms = _Terms(raw_sites, calls, shape, dtype, constant)
 
     assert asked.reuse is not None
     action = decide(asked.reuse, seen=record is not None)
@@ -252,48 +252,48 @@ def answer(running: Pass, asked: Request) -> Any:
                 again=sites(raw_sites),
                 by_jax=calls != record.place,
             )
-        return _share(running, asked, record, place)
+        return _share(running, asked, record, terms)
     if action is Action.REFUSE_MISSING or running.frozen:
-        return _find_given(running, asked, place)
-    return _create(running, asked, initializer, place)
+        return _find_given(running, asked, terms)
+    return _create(running, asked, initializer, terms)
 
 
-def _share(running: Pass, asked: Request, record: Record, place: _Place) -> Any:
+def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> Any:
     """The value of a variable that was asked for before."""
     if asked.trainable is not True and not _trainable(running, asked.name, asked.trainable):
         _check_state(running, record)
     if record.sizes or running.level.sizes:
         _check_sizes(running, record)
     found = running.read(record)
-    if place.calls and running.values.keeps and not _jaxapi.is_current(found):
+    if terms.calls and running.values.keeps and not _jaxapi.is_current(found):
         _check_usable(running, asked.name, found)
-    _check_found(running, asked.name, found, place)
+    _check_found(running, asked.name, found, terms)
     return found
 
 
-def _find_given(running: Pass, asked: Request, place: _Place) -> Any:
+def _find_given(running: Pass, asked: Request, terms: _Terms) -> Any:
     """The value of a name under reuse that was given to apply, but not asked for yet."""
     in_state = asked.trainable is False and running.values.has_state
-    found = _find(running, asked.name, place.shape, trainable=not in_state)
+    found = _find(running, asked.name, terms.shape, trainable=not in_state)
     if found is None:
         raise VariableNotFoundError.under_reuse(
             asked.name,
             known=[*running.records, *running.values.names()],
-            sites=sites(place.raw_sites),
+            sites=sites(terms.raw_sites),
             in_template=bool(running.frozen),
         )
-    _check_found(running, asked.name, found, place)
+    _check_found(running, asked.name, found, terms)
     return found
 
 
-def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> Any:
+def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> Any:
     """The value of a variable that is asked for for the first time."""
     full, values = asked.name, running.values
-    dtype = place.dtype or _FLOAT32
-    shape, initializer = _initial(running, full, initializer, dtype, place)
-    facts = _facts(running, asked, initializer, dtype, place)
+    dtype = terms.dtype or _FLOAT32
+    shape, initializer = _initial(running, full, initializer, dtype, terms)
+    facts = _facts(running, asked, initializer, dtype, terms)
     start = initializer
-    if place.constant is None and values.initializing and values.find(full) is None:
+    if terms.constant is None and values.initializing and values.find(full) is None:
         start = _start(running, full, shape, dtype, initializer)
 
     layers = running.level.sizes
@@ -303,10 +303,10 @@ def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> A
     if layers or (values.keeps and running.level.values):
         value = _first(running, full, shape, facts.trainable)
     if value is None:
-        raise values.refuse(full, sites(place.raw_sites), facts.trainable)
+        raise values.refuse(full, sites(terms.raw_sites), facts.trainable)
     aval = value.aval
-    if aval.shape != shape or (place.dtype is not None and aval.dtype != place.dtype):
-        _check_found(running, full, value, place._replace(shape=shape))
+    if aval.shape != shape or (terms.dtype is not None and aval.dtype != terms.dtype):
+        _check_found(running, full, value, terms._replace(shape=shape))
     if values.keeps and not _jaxapi.is_current(value):
         _check_usable(running, full, value)
     running.records[full] = made = Record(
@@ -314,8 +314,8 @@ def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> A
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
         layers,
         value if not layers and (facts.trainable or values.initializing) else None,
-        place.raw_sites,
-        place.calls,
+        terms.raw_sites,
+        terms.calls,
         facts,
         start,
     )
@@ -327,14 +327,14 @@ def _create(running: Pass, asked: Request, initializer: Any, place: _Place) -> A
 
 
 def _initial(
-    running: Pass, full: str, initializer: Any, dtype: Any, place: _Place
+    running: Pass, full: str, initializer: Any, dtype: Any, terms: _Terms
 ) -> tuple[tuple[int, ...], Any]:
     """The whole shape of a new variable, and what initializes it."""
-    shape, constant = place.shape, place.constant
+    shape, constant = terms.shape, terms.constant
     if constant is not None:
         if shape is not None and not _fits(shape, constant.shape):
             raise InitializerError.constant_shape(
-                full, shape, constant.shape, sites(place.raw_sites)
+                full, shape, constant.shape, sites(terms.raw_sites)
             )
         if isinstance(initializer, _jaxapi.Tracer):
             _check_traced(running, full, initializer)
@@ -343,22 +343,22 @@ def _initial(
         return constant.shape, initializer
     if shape is None or None in shape:
         partial = shape is not None or initializer is not None
-        raise InitializerError.missing_shape(full, sites(place.raw_sites), partial=partial)
+        raise InitializerError.missing_shape(full, sites(terms.raw_sites), partial=partial)
     if initializer is None:
         initializer = default_initializer(dtype)
         if initializer is None:
-            raise InitializerError.no_default(full, dtype, sites(place.raw_sites))
+            raise InitializerError.no_default(full, dtype, sites(terms.raw_sites))
     return shape, initializer
 
 
-def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, place: _Place) -> Facts:
+def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, terms: _Terms) -> Facts:
     """What is kept of a new variable beside its value."""
     settings, trainable = running.settings, asked.trainable
     if trainable is not True:
         trainable = _trainable(running, asked.name, trainable)
     is_key = not isinstance(dtype, np.dtype)
     if is_key and trainable:
-        raise StateError.trainable_key(asked.name, dtype, sites(place.raw_sites))
+        raise StateError.trainable_key(asked.name, dtype, sites(terms.raw_sites))
     collections = () if asked.collections is None else _collections(asked.collections)
     regularizer, constraint = asked.regularizer, asked.constraint
     if regularizer is not None or settings.regularizer is not None:
@@ -563,10 +563,10 @@ def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
     )
 
 
-def _check_found(running: Pass, full: str, found: Any, place: _Place) -> None:
+def _check_found(running: Pass, full: str, found: Any, terms: _Terms) -> None:
     """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
-    asked = place.dtype
-    for shape in (place.shape, None if place.constant is None else place.constant.shape):
+    asked = terms.dtype
+    for shape in (terms.shape, None if terms.constant is None else terms.constant.shape):
         if shape is not None and not _fits(shape, found.shape):
             raise _mismatch(running, full, "shape", shape, found.shape, found)
     if asked is not None and found.dtype != asked:
