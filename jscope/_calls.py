@@ -14,6 +14,7 @@ frames of users are never marked: debuggers would show it.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sys
 import sysconfig
@@ -76,13 +77,9 @@ def sites(raw: RawSites) -> tuple[Site, ...]:
 
 def here() -> tuple[Site, ...]:
     """The user frames around a jscope call, innermost first, inside a pass or outside."""
-    found: list[Any] = []
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and len(found) < 2 * MAX_SITES:
-        if _is_users(frame):
-            found += (frame.f_code, frame.f_lasti)
-        frame = frame.f_back
-    return sites(tuple(found))
+    users = filter(_is_users, _jaxapi.frames(sys._getframe(1)))
+    found = [(frame.f_code, frame.f_lasti) for frame in itertools.islice(users, MAX_SITES)]
+    return sites(tuple(itertools.chain.from_iterable(found)))
 
 
 Place: TypeAlias = tuple[tuple[Any, Any], ...]
@@ -182,8 +179,7 @@ class Calls:
             run for trace in self._traces(start, level.trace) for run in self._run(trace, start)
         ]
         steps: list[int] = []  # where JAX's helpers inside a call stand: another place, another run
-        frame = start
-        while frame.f_code not in self._entries:
+        for frame in _jaxapi.frames(start, self._entries):
             code = frame.f_code
             if code in _jaxapi.AGAIN:
                 mark: _Mark = _jaxapi.mark_of(frame, functools.partial(_Mark, code))
@@ -197,7 +193,6 @@ class Calls:
             else:
                 steps = []
                 self.skips |= code is _jaxapi.PLATFORM_DEPENDENT
-            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         return tuple(found)
 
     def _traces(
@@ -217,15 +212,14 @@ class Calls:
         return found
 
     def _around(
-        self, frame: types.FrameType, entries: tuple[types.CodeType, ...], known: list[Any]
+        self, start: types.FrameType, entries: tuple[types.CodeType, ...], known: list[Any]
     ) -> Any:
         """The trace around the last one of ``known``, which does not say it: JAX's frames do."""
-        while frame.f_code not in entries:
+        for frame in _jaxapi.frames(start, entries):
             if frame.f_code.co_filename.startswith(_jaxapi.JAX_FOLDER):
                 for value in _jaxapi.locals_of(frame).values():
                     if _jaxapi.is_trace(value) and all(value is not trace for trace in known):
                         return value
-            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         return None
 
     def _run(self, trace: Any, start: types.FrameType) -> Place:
@@ -263,11 +257,10 @@ class Calls:
         """
         if not _jaxapi.is_derived(value):
             return None
-        start = frame = sys._getframe(1)
+        start = sys._getframe(1)
         rule = None
-        while frame.f_code is not self._entry:
+        for frame in _jaxapi.frames(start, (self._entry,)):
             rule = _jaxapi.RULES.get(frame.f_code) or rule
-            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         if rule is None:
             return None
         return rule if _jaxapi.is_beyond(value, self._traces(start, root, (self._entry,))) else None
@@ -278,13 +271,12 @@ class Calls:
         A solver of JAX's, a derivative rule, or who asked for a jaxpr: which calls they make, no
         trace tells. None if the open scope was opened inside it, at ``opened``.
         """
-        start = frame = sys._getframe(1)
+        start = sys._getframe(1)
         jaxpr = False
-        while frame.f_code not in self._entries:
+        for frame in _jaxapi.frames(start, self._entries):
             jaxpr = (jaxpr or frame.f_code is _jaxapi.JIT_TRACE) and (
                 frame.f_code not in _jaxapi.SOLVERS  # which trace a function once
             )
-            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         inside = dict(opened)
         for trace in self._traces(start, level.trace):
             info = _jaxapi.call_info(trace)
@@ -295,17 +287,16 @@ class Calls:
 
     def crossing(self, level: Part) -> Crossing:
         """What lies between the caller and the innermost function with state of its own."""
-        start = frame = sys._getframe(1)
+        start = sys._getframe(1)
         unseen: list[Transform] = []  # transforms that traces do not tell
         derivative = None  # the outermost: traces do not tell grad from vjp
-        while frame.f_code not in self._entries:
+        for frame in _jaxapi.frames(start, self._entries):
             transform = _jaxapi.UNSEEN.get(frame.f_code)
             if transform is not None:
                 unseen.append(transform)
             elif frame.f_code is _jaxapi.EVAL_SHAPE and unseen and unseen[-1] is _jaxapi.TRACED:
                 unseen.pop()  # what it uses to trace: here nothing runs later
             derivative = _jaxapi.derivative_of(frame.f_code) or derivative
-            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
         traces = self._traces(start, level.trace)
         branches = []
         for trace in traces:
@@ -343,15 +334,16 @@ class _Mark:
 
 def _alike(info: Any, start: types.FrameType) -> Alike | None:
     """The branches that are one to JAX with the one that a description is of."""
-    found: types.FrameType | None = _jaxapi.tracing_frame(info, start)
-    function = _jaxapi.locals_of(found).get("fun") if found is not None else None
-    while found is not None:
-        if found.f_code in _jaxapi.BRANCHING:
-            mark = _jaxapi.mark_of(found, functools.partial(_Mark, found.f_code))
+    tracing = _jaxapi.tracing_frame(info, start)
+    if tracing is None:
+        return None
+    function = _jaxapi.locals_of(tracing).get("fun")
+    for frame in _jaxapi.frames(tracing):
+        if frame.f_code in _jaxapi.BRANCHING:
+            mark = _jaxapi.mark_of(frame, functools.partial(_Mark, frame.f_code))
             try:
                 hash(ref := weakref.ref(function))
             except TypeError:
                 return Alike(mark, id(info))
             return Alike(mark, ref)
-        found = found.f_back
     return None

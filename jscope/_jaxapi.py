@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -126,14 +126,23 @@ def is_beyond(tracer: Any, around: list[Any]) -> bool:
     return False
 
 
-def _is_local_of_jax(thing: Any) -> bool:
-    frame: types.FrameType | None = sys._getframe(1)
-    found = False
-    while frame is not None and not found:
-        if frame.f_code.co_filename.startswith(JAX_FOLDER):
-            found = any(value is thing for value in locals_of(frame).values())
+def frames(
+    start: types.FrameType, ends: Sequence[types.CodeType] = ()
+) -> Iterator[types.FrameType]:
+    """The frames from ``start`` outwards, up to one that runs one of the codes ``ends``."""
+    frame: types.FrameType | None = start
+    while frame is not None and frame.f_code not in ends:
+        yield frame
         frame = frame.f_back
-    return found
+
+
+def _is_local_of_jax(thing: Any) -> bool:
+    return any(
+        value is thing
+        for frame in frames(sys._getframe(1))
+        if frame.f_code.co_filename.startswith(JAX_FOLDER)
+        for value in locals_of(frame).values()
+    )
 
 
 def is_jit_disabled() -> bool:
@@ -197,12 +206,11 @@ def _is_tracing(code: types.CodeType) -> bool:
     return "fun" in names and "debug_info" in names and code.co_filename.startswith(JAX_FOLDER)
 
 
-def tracing_frame(info: Any, frame: types.FrameType | None) -> types.FrameType | None:
+def tracing_frame(info: Any, start: types.FrameType) -> types.FrameType | None:
     """The frame of JAX's that traces its local ``fun`` for a call."""
-    while frame is not None:
+    for frame in frames(start):
         if _is_tracing(frame.f_code) and locals_of(frame).get("debug_info") is info:
             return frame
-        frame = frame.f_back
     return None
 
 
