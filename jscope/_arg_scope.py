@@ -11,8 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from jscope import _guard, _jaxapi, _pass
+from jscope._arguments import bad_argument
 from jscope._program import plain
-from jscope.errors import ArgumentError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ def add_arg_scope(fn: Callable[P, R]) -> Callable[P, R]:
       (9, 27)
     """
     if not callable(fn):
-        raise ArgumentError.make("argument of add_arg_scope", fn, "a function")
+        raise bad_argument("argument of add_arg_scope", fn, "a function")
 
     @functools.wraps(fn)
     def scoped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -101,7 +101,7 @@ def arg_scope(
     """
     if isinstance(functions, Mapping):
         if defaults:
-            raise ArgumentError.make("defaults of a scope that is opened again", defaults, "none")
+            raise bad_argument("defaults of a scope that is opened again", defaults, "none")
         opened: Defaults = functions
     else:
         opened = dict(_current.get())
@@ -153,17 +153,15 @@ class _Same:
 
 def _checked(functions: Any, defaults: Mapping[str, Any]) -> list[Callable[..., Any]]:
     if not isinstance(functions, list | tuple | set | frozenset):
-        raise ArgumentError.make("functions of arg_scope", functions, "a list or tuple")
+        raise bad_argument("functions of arg_scope", functions, "a list or tuple")
     for fn in functions:
         if not getattr(fn, "_takes_arg_scope", False):
-            raise ArgumentError.make("function of arg_scope", fn, "decorated by add_arg_scope")
+            raise bad_argument("function of arg_scope", fn, "decorated by add_arg_scope")
         parameters = inspect.signature(fn).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             for name in defaults:
                 if name not in parameters:
-                    raise ArgumentError.make(
-                        "default of arg_scope", name, f"an argument of {_name(fn)}"
-                    )
+                    raise bad_argument("default of arg_scope", name, f"an argument of {_name(fn)}")
     return list(functions)
 
 

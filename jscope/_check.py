@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jscope._params import Params, describe, walk
+from jscope._params import Params, describe, not_a_mapping, walk
+from jscope._report import near_names, quoted
 from jscope._spec import Specs
 from jscope.errors import CheckError
 
@@ -29,7 +30,7 @@ def check(params: Mapping[str, Any], specs: Specs | Mapping[str, Any]) -> None:
     wanted_tree = specs.params() if isinstance(specs, Specs) else specs
     for what, tree in (("params", params), ("specs", wanted_tree)):
         if not isinstance(tree, Mapping):
-            raise CheckError.not_a_mapping(what, tree)
+            raise not_a_mapping(what, tree)
     wanted = {
         "/".join(path): leaf for path, leaf in walk(Params(wanted_tree)) if not is_empty(leaf)
     }
@@ -42,7 +43,30 @@ def check(params: Mapping[str, Any], specs: Specs | Mapping[str, Any]) -> None:
         if name in found and describe(wanted[name]) != describe(found[name])
     }
     if missing or unexpected or mismatched:
-        raise CheckError.make(missing, unexpected, mismatched)
+        raise do_not_fit(missing, unexpected, mismatched)
+
+
+def do_not_fit(
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    mismatched: Mapping[str, tuple[str, str]],
+) -> CheckError:
+    lines = [f"  missing:    {name}" for name in missing]
+    for name in unexpected:
+        near = near_names(name, missing)
+        lines.append(f"  unexpected: {name}" + (f" (near {quoted(near)})" if near else ""))
+    for name, (wanted, found) in mismatched.items():
+        lines.append(f"  mismatched: {name} is {found}, should be {wanted}")
+    first = (
+        f"The params do not fit the specs: {len(missing)} missing, {len(unexpected)} "
+        f"unexpected, {len(mismatched)} mismatched."
+    )
+    return CheckError(
+        "\n".join([first, *lines]),
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        mismatched=dict(mismatched),
+    )
 
 
 def is_empty(leaf: Any) -> bool:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import bad_argument, widened
 from jscope._draw import next_rng_key
 from jscope._layer import (
     Activation,
@@ -27,10 +28,8 @@ from jscope._layer import (
     sharding,
     zeros,
 )
-from jscope._number import widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
-from jscope.errors import ArgumentError
 
 
 @add_arg_scope
@@ -226,10 +225,10 @@ def dropout(
     """
     inputs = check_array("inputs", inputs, "of any shape", lambda _: True)
     if seed is not None:
-        raise ArgumentError.make("seed", seed, "None, as the mask follows from rng")
+        raise bad_argument("seed", seed, "None, as the mask follows from rng")
     number = isinstance(rate, int | float | np.floating)
     if not (0 <= rate < 1 if number else isinstance(rate, jax.Array) and rate.ndim == 0):
-        raise ArgumentError.make("rate", rate, "a scalar of at least 0 and less than 1")
+        raise bad_argument("rate", rate, "a scalar of at least 0 and less than 1")
     shape = _noise_shape(noise_shape, inputs.shape)
     check_training(training)
     with layer_scope(name, "dropout"):
@@ -258,7 +257,7 @@ def _noise_shape(noise_shape: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
         pairs = list(zip(noise_shape, shape, strict=True))
         if all(given in (None, 1, size) for given, size in pairs):
             return tuple(size if given is None else given for given, size in pairs)
-    raise ArgumentError.make(
+    raise bad_argument(
         "noise_shape", noise_shape, f"None, or 1, None or the size for each of {shape}"
     )
 

@@ -6,7 +6,8 @@ import jax
 
 from jscope import _pass
 from jscope._effects import check_draw
-from jscope.errors import RngError
+from jscope._report import where
+from jscope.errors import RngError, Site
 
 
 def next_rng_key() -> jax.Array:
@@ -42,9 +43,22 @@ def next_rng_key() -> jax.Array:
     """
     running = _pass.current("next_rng_key")
     if running.level.key is None:
-        raise RngError.no_draws(running.here())
+        raise _no_rng(running.here())
     check_draw(running)
     return running.level.draw(running.prefix)
+
+
+def _no_rng(sites: tuple[Site, ...]) -> RngError:
+    return RngError(
+        "next_rng_key was called, but rng is None.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "pass a key, such as jax.random.key(0), as the rng of init or apply; "
+            "jscope.has_rng() tells whether there is one.",
+        },
+        rng="None",
+        sites=sites,
+    )
 
 
 def has_rng() -> bool:

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope._number import as_bool, as_int
+from jscope._arguments import as_bool, as_int, bad_argument
 from jscope._reuse import Reuse
 from jscope._scope import VariableScope, variable_scope
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._variable import get_variable
-from jscope.errors import ArgumentError
 
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
 Name: TypeAlias = str | VariableScope | None
@@ -76,7 +75,7 @@ def check_array(
         array = jnp.asarray(value)
         if jnp.issubdtype(array.dtype, kind) and fits(array.ndim):
             return array
-    raise ArgumentError.make(argument, value, f"{_KINDS[kind]} {axes}")
+    raise bad_argument(argument, value, f"{_KINDS[kind]} {axes}")
 
 
 _KINDS = {
@@ -89,14 +88,14 @@ _KINDS = {
 
 def check_activation(activation: Any, argument: str = "activation") -> None:
     if activation is not None and not callable(activation):
-        raise ArgumentError.make(argument, activation, "a function of the outputs, or None")
+        raise bad_argument(argument, activation, "a function of the outputs, or None")
 
 
 def check_size(argument: str, value: Any) -> int:
     """A number of units, filters, ...: an int of 1 or more."""
     size = as_int(value)
     if size is None or size < 1:
-        raise ArgumentError.make(argument, value, "an int of 1 or more")
+        raise bad_argument(argument, value, "an int of 1 or more")
     return size
 
 
@@ -106,7 +105,7 @@ def check_sizes(argument: str, value: Any, rank: int) -> tuple[int, ...]:
     sizes = [as_int(size) for size in found]
     if len(sizes) != rank or not all(size is not None and size >= 1 for size in sizes):
         wanted = "an int of 1 or more" if rank == 1 else f"an int of 1 or more, or {rank} of them"
-        raise ArgumentError.make(argument, value, wanted)
+        raise bad_argument(argument, value, wanted)
     return tuple(size for size in sizes if size is not None)
 
 
@@ -114,7 +113,7 @@ def check_word(argument: str, value: Any, words: tuple[str, str]) -> str:
     """One of two words, in lower case; TF1 takes them in any case."""
     word = value.lower() if isinstance(value, str) else value
     if word not in words:
-        raise ArgumentError.make(argument, value, f"{words[0]!r} or {words[1]!r}")
+        raise bad_argument(argument, value, f"{words[0]!r} or {words[1]!r}")
     return str(word)
 
 
@@ -127,7 +126,7 @@ def check_training(training: Any) -> None:
     """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
     if as_bool(training) is None:
         wanted = "True or False in Python, static under jit, as it decides what is traced"
-        raise ArgumentError.make("training", training, wanted)
+        raise bad_argument("training", training, wanted)
 
 
 def layout(array: jax.Array) -> tuple[Any, ...]:
@@ -211,5 +210,5 @@ def check_images(
     reach = [(size - 1) * rate + 1 for size, rate in zip(grid.window, grid.dilation, strict=True)]
     if not grows and grid.padding == "valid" and any(map(operator.gt, reach, sizes)):
         around = "the inputs' " + " x ".join(map(str, sizes))
-        raise ArgumentError.make(*window, f"at most {around} where padding is 'valid'")
+        raise bad_argument(*window, f"at most {around} where padding is 'valid'")
     return array, grid

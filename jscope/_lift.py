@@ -14,12 +14,15 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from jscope import _jaxapi, _pass
+from jscope._arguments import bad_argument
 from jscope._calls import Alike
 from jscope._effects import bars_assign, bars_draw, check_assign, check_put
 from jscope._jaxapi import Transform
 from jscope._level import Fold, Level
-from jscope._pass import Pass
-from jscope.errors import ArgumentError, AssignmentError, StateError, TransformError
+from jscope._pass import Pass, unplanned
+from jscope._report import brief, where
+from jscope._state import unfit
+from jscope.errors import Site, StateError, TransformError
 
 R = TypeVar("R")
 
@@ -145,14 +148,14 @@ class Lift:
             elif self.planning:
                 self.parent.assigned[name] = None
             else:
-                raise TransformError.unplanned(name)
+                raise unplanned(name)
         return out
 
 
 def pair(what: str, out: Any, wanted: str) -> tuple[Any, Any]:
     """What a function returned, which has to be a pair: an array of two rows is none."""
     if not isinstance(out, tuple | list) or len(out) != 2:
-        raise ArgumentError.make(what, out, f"a pair {wanted}")
+        raise bad_argument(what, out, f"a pair {wanted}")
     return out[0], out[1]
 
 
@@ -236,9 +239,9 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
     def pure(carry: Carry, /, *args: Any, **kwargs: Any) -> tuple[R, Carry]:
         lift = weak()
         if lift is None or lift.running is not _pass.peek():
-            raise TransformError.other_pass()
+            raise _other_pass()
         if not isinstance(carry, Carry):
-            raise StateError.not_a_carry(carry)
+            raise _not_a_carry(carry)
         _pass.current("functionalize")
         key, outer = None, lift.parent.key
         if carry.key is not None and outer is not None:
@@ -255,6 +258,23 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
     state = {name: jax.lax.convert_element_type(x, x.dtype) for name, x in state.items()}
     key = lift.parent.key
     return pure, Carry(state, None if key is None else jax.random.key_data(key))
+
+
+def _other_pass() -> TransformError:
+    return TransformError(
+        "A function of jscope.functionalize was called outside the pass that made it: it "
+        "belongs to one run of init, apply or specs."
+    )
+
+
+def _not_a_carry(value: object) -> StateError:
+    return StateError(
+        f"carry must be what jscope.functionalize gave, or what its function returned, got "
+        f"{brief(value)} of type {type(value).__name__}.",
+        {"fix": "pure, carry = functionalize(fn); out, carry = pure(carry, ...)."},
+        name="",
+        sites=(),
+    )
 
 
 _NEXT = 0x6E657874
@@ -287,7 +307,7 @@ def put_carry(carry: Carry) -> None:
     """
     running = _pass.current("put_carry")
     if not isinstance(carry, Carry):
-        raise StateError.not_a_carry(carry)
+        raise _not_a_carry(carry)
     check_put(running)
     for name in {name: None for lift in running.lifts for name in lift.assigned}:
         check_assign(running, name)
@@ -296,10 +316,10 @@ def put_carry(carry: Carry) -> None:
             continue
         value, old = carry.state[name], _current(running, name)
         if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
-            raise TransformError.leaked_carry(name, running.here())
+            raise _leaked(name, running.here())
         for what in ("shape", "dtype"):
             if getattr(value, what) != getattr(old, what):
-                raise AssignmentError.of(
+                raise unfit(
                     name,
                     what,
                     asked=getattr(value, what),
@@ -309,3 +329,16 @@ def put_carry(carry: Carry) -> None:
                     again=running.here(),
                 )
         running.write(name, value)
+
+
+def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"The carry holds a value of variable {name} that leaked from a finished trace.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "return the carry from the transformed function, and put what the transform "
+            "returns.",
+        },
+        name=name,
+        sites=sites,
+    )

@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
+from jscope._arguments import bad_argument
+from jscope._check import do_not_fit
 from jscope._effects import check_collect
 from jscope._params import Params, grow, walk, wrap
 from jscope._pass import Pass, Record
 from jscope._path import check_name
+from jscope._report import brief, where
 from jscope._spec import Specs, VariableSpec
-from jscope.errors import ArgumentError, CheckError, TransformError
+from jscope.errors import ConstraintError, Site, TransformError
 
 _VARIABLES = "variables"
 _TRAINABLE = "trainable_variables"
@@ -140,10 +143,18 @@ def apply_constraints(params: Mapping[str, Any], specs: Specs) -> Params:
         new = _of_layers(spec.constraint, value, len(spec.stack))
         dtype = getattr(new, "dtype", None)
         if dtype != jnp.result_type(value) or jnp.shape(new) != jnp.shape(value):
-            raise CheckError.constraint(spec.name, value, new)
+            raise _constraint(spec.name, value, new)
         changed[spec.name] = new
     return wrap(
         grow((path, changed.get("/".join(path), leaf)) for path, leaf in walk(Params(params)))
+    )
+
+
+def _constraint(name: str, value: object, found: object) -> ConstraintError:
+    return ConstraintError(
+        f"The constraint of variable {name} returned {brief(found)} for {brief(value)}.",
+        {"fix": "a constraint returns a value of the same shape and dtype."},
+        mismatched={name: (brief(value), brief(found))},
     )
 
 
@@ -220,14 +231,26 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
         if other == key and _is_in(place, scope):
             for leaf in jax.tree.leaves(value):
                 if isinstance(leaf, _jaxapi.Tracer) and not _jaxapi.is_live(leaf):
-                    raise TransformError.leaked_collection(key, running.here())
+                    raise _leaked(key, running.here())
             found.append(value)
     return found
 
 
+def _leaked(key: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"The collection {key!r} holds a tracer that leaked from a finished trace.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "add values where they are computed, not tracers stored elsewhere.",
+        },
+        key=key,
+        sites=sites,
+    )
+
+
 def _check_key(key: Any) -> None:
     if not isinstance(key, str):
-        raise ArgumentError.make("key of a collection", key, "a string")
+        raise bad_argument("key of a collection", key, "a string")
 
 
 def _is_in(name: str, scope: str | None) -> bool:
@@ -237,7 +260,7 @@ def _is_in(name: str, scope: str | None) -> bool:
 def _in_scope(running: Pass, scope: str | None) -> list[Record]:
     if scope is not None:
         if not isinstance(scope, str):
-            raise ArgumentError.make("scope", scope, "a full name or None")
+            raise bad_argument("scope", scope, "a full name or None")
         if scope:
             check_name(scope, "scope")
     return [
@@ -259,10 +282,10 @@ def _specified(
 ) -> list[tuple[VariableSpec, Any]]:
     """The specs asked for, with their values in params."""
     if not isinstance(specs, Specs):
-        raise ArgumentError.make("specs", specs, "what net.specs(...) returned")
+        raise bad_argument("specs", specs, "what net.specs(...) returned")
     flat = {"/".join(path): leaf for path, leaf in walk(Params(params))}
     found = [spec for spec in specs.values() if spec.trainable and wanted(spec)]
     missing = [spec.name for spec in found if spec.name not in flat]
     if missing:
-        raise CheckError.make(missing, [], {})
+        raise do_not_fit(missing, [], {})
     return [(spec, flat[spec.name]) for spec in found]

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import jax
 
-from jscope._params import Params, grow, walk, wrap
+from jscope._params import Params, bad_key, grow, walk, wrap
 from jscope._spec import Specs
-from jscope.errors import CheckError, NameClashError
+from jscope.errors import NameClashError, TreeTypeError
 
 PyTree: TypeAlias = Any
 Item: TypeAlias = tuple[str, Any]
@@ -37,12 +37,22 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
       {'a/b/w': 1, 'v': 2}
     """
     if not isinstance(tree, Mapping):
-        raise CheckError.not_a_tree(tree)
+        raise _not_a_tree(tree)
     if isinstance(tree, Specs):
         return dict(tree)
     return {
         "/".join(path): leaf for path, leaf in walk(Params(tree)) if not isinstance(leaf, Mapping)
     }
+
+
+def _not_a_tree(value: object) -> TreeTypeError:
+    return TreeTypeError(
+        f"The tree must be a nested mapping of names to arrays, got {type(value).__name__}.",
+        {
+            "fix": "pass params, state, gradients or specs, or such a mapping inside it, as "
+            "opt_state[0].mu; mask, labels, map_with_name, count and nbytes take any pytree."
+        },
+    )
 
 
 def unflatten(mapping: Mapping[str, Any]) -> Params:
@@ -61,10 +71,10 @@ def unflatten(mapping: Mapping[str, Any]) -> Params:
       {'a': {'b': {'w': 1}}, 'v': 2}
     """
     if not isinstance(mapping, Mapping):
-        raise CheckError.not_a_tree(mapping)
+        raise _not_a_tree(mapping)
     for name in mapping:
         if not isinstance(name, str) or not all(name.split("/")):
-            raise CheckError.bad_key(name)
+            raise bad_key(name)
     names = list(mapping)
     check_distinct(names, lambda number: f"the key {names[number]!r}")
     return params_of(mapping.items())
@@ -121,12 +131,28 @@ def check_distinct(names: Sequence[str], origin: Callable[[int], str]) -> None:
     for number, name in enumerate(names):
         first = found.setdefault(name, number)
         if first != number:
-            raise NameClashError.among(name, name, first=origin(first), again=origin(number))
+            raise _clash(name, name, first=origin(first), again=origin(number))
     for name, number in found.items():
         above = name
         while "/" in above:
             above = above.rpartition("/")[0]
             if above in found:
-                raise NameClashError.among(
-                    name, above, first=origin(found[above]), again=origin(number)
-                )
+                raise _clash(name, above, first=origin(found[above]), again=origin(number))
+
+
+def _clash(name: str, other: str, *, first: str, again: str) -> NameClashError:
+    """Between the names of trees, which were made nowhere in particular."""
+    if name == other:
+        summary = f"Two variables would have the name {name}."
+    else:
+        summary = (
+            f"Variable {name} cannot be made: {other} would be a variable and also the scope "
+            f"of {name}."
+        )
+    return NameClashError(
+        summary,
+        {"first": first, "again": again, "fix": "rename or leave out one of the two."},
+        name=name,
+        other=other,
+        sites=(),
+    )

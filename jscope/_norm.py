@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import as_int, bad_argument, widened
 from jscope._layer import (
     Activation,
     Name,
@@ -21,12 +22,10 @@ from jscope._layer import (
     ones,
     zeros,
 )
-from jscope._number import as_int, widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._state import assign_moving_average
 from jscope._variable import no_regularizer
-from jscope.errors import ArgumentError
 
 
 @add_arg_scope
@@ -230,7 +229,7 @@ def _axes(axis: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:
         found = []
     if not found or found[0] < 0 or found[-1] >= ndim or len(set(found)) < len(found):
         kind = "an axis, or different axes," if several else "an axis"
-        raise ArgumentError.make(argument, axis, f"{kind} of inputs of rank {ndim}")
+        raise bad_argument(argument, axis, f"{kind} of inputs of rank {ndim}")
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 import jax
 import numpy as np
 
-from jscope.errors import CheckError
+from jscope.errors import CheckError, TreeTypeError
 
 Tree: TypeAlias = dict[str, Any]
 """Plain nested dicts, the storage behind Params."""
@@ -49,7 +49,7 @@ class Params(Mapping[str, Any]):
             try:
                 mapping = dict(mapping)
             except (TypeError, ValueError):
-                raise CheckError.not_a_mapping("Params", mapping) from None
+                raise not_a_mapping("Params", mapping) from None
         _fill(self, _copy(mapping))
 
     def __getitem__(self, key: str) -> Any:
@@ -96,6 +96,24 @@ class Params(Mapping[str, Any]):
     update = pop = popitem = clear = setdefault = __ior__ = _refuse
 
 
+def not_a_mapping(what: str, value: object, *, has_state: bool = False) -> TreeTypeError:
+    if what == "state" and has_state:
+        fix = "call apply(params, state, rng, ...) with the state that init returned."
+    elif not isinstance(value, tuple):
+        fix = "pass what init returned, or any nested mapping of names to arrays."
+    elif has_state:
+        fix = "pass the pair that init returned as two arguments, apply(params, state, ...)."
+    else:
+        fix = (
+            "a pair (params, state) goes to a network of jscope.transform_with_state; this one "
+            "takes params alone."
+        )
+    return TreeTypeError(
+        f"{what} must be a nested mapping of names to arrays, got {type(value).__name__}.",
+        {"fix": fix},
+    )
+
+
 def _fill(params: Params, tree: Tree) -> Params:
     # Sorted once: JAX orders the keys of dicts, and flattening is on the path of every jitted call.
     object.__setattr__(params, "_tree", tree)
@@ -118,7 +136,7 @@ def _copy(mapping: Mapping[str, Any]) -> Tree:
             source = source._tree
         for key, value in source.items():
             if not isinstance(key, str) or not key or "/" in key:
-                raise CheckError.bad_key(key)
+                raise bad_key(key)
             if isinstance(value, Mapping):
                 child: Tree = {}
                 target[key] = child
@@ -126,6 +144,15 @@ def _copy(mapping: Mapping[str, Any]) -> Tree:
             else:
                 target[key] = value
     return root
+
+
+def bad_key(key: object) -> CheckError:
+    kind = CheckError if isinstance(key, str) else TreeTypeError
+    return kind(
+        f"{key!r} is not a key of params: keys are strings, one per scope, never empty.",
+        {"fix": "nest names with slashes, {'a/w': x}, by jscope.tree.unflatten(mapping)."},
+        unexpected=(repr(key),),
+    )
 
 
 _END = object()

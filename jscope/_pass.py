@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,20 +18,20 @@ from jscope import _jaxapi
 from jscope._calls import Calls, Place, RawSites, here, is_rerun, sites
 from jscope._guard import TraceGuard
 from jscope._level import Level
-from jscope._params import Params, walk
+from jscope._params import Params, not_a_mapping, walk
 from jscope._program import Program
+from jscope._report import near_names, quoted, where
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer, Shape, VariableSpec
 from jscope.errors import (
-    CheckError,
     EagerRecompileWarning,
     NameClashError,
     NestingError,
     NoPassError,
     Site,
     TransformError,
+    TreeTypeError,
     VariableNotFoundError,
-    where,
 )
 
 
@@ -248,7 +248,7 @@ class _Tree:
 
     def __init__(self, label: str, tree: object, *, has_state: bool) -> None:
         if not isinstance(tree, Mapping):
-            raise CheckError.not_a_mapping(label, tree, has_state=has_state)
+            raise not_a_mapping(label, tree, has_state=has_state)
         self.label = label
         self.tree = tree
         self._scopes: dict[str, Any] = {"": tree._tree if isinstance(tree, Params) else tree}
@@ -283,7 +283,7 @@ class _Tree:
         found = self._converted.get(name)
         if found is None:
             if not isinstance(value, np.ndarray | np.generic | int | float | complex):
-                raise CheckError.not_an_array(name, value, self.label)
+                raise _not_an_array(name, value, self.label)
             with jax.ensure_compile_time_eval():  # an array of no trace, the same for every request
                 found = self._converted[name] = jax.numpy.asarray(value)
         return found
@@ -296,15 +296,41 @@ class _Tree:
         prefix, _, last = name.rpartition("/")
         scope = self._scope(prefix)
         if isinstance(scope, Mapping) and isinstance(scope.get(last), Mapping):
-            return NameClashError.in_tree(name, self.label, is_scope=True, sites=places)
+            return _clash_in_tree(name, self.label, is_scope=True, sites=places)
         while prefix:
             above, _, last = prefix.rpartition("/")
             scope = self._scope(above)
             held = scope.get(last) if isinstance(scope, Mapping) else None
             if held is not None and not isinstance(held, Mapping):
-                return NameClashError.in_tree(name, self.label, is_scope=False, sites=places)
+                return _clash_in_tree(name, self.label, is_scope=False, sites=places)
             prefix = above
         return None
+
+
+def _not_an_array(name: str, value: object, tree: str) -> TreeTypeError:
+    found = type(value).__name__
+    return TreeTypeError(
+        f"The value of {name!r} in the {tree} given to apply is not an array but {found}.",
+        {"fix": "pass arrays: jax.Array, NumPy or Python numbers."},
+        mismatched={name: ("an array", found)},
+    )
+
+
+def _clash_in_tree(
+    name: str, tree: str, *, is_scope: bool, sites: tuple[Site, ...]
+) -> NameClashError:
+    held = "it is a scope (a mapping)" if is_scope else "a scope on its path is an array"
+    return NameClashError(
+        f"Variable {name} cannot be read: in the {tree} given to apply {held}.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": f"give {tree} of this function's init, with neither a level more nor a "
+            f"level less; {_check_call(tree)} lists every difference at once.",
+        },
+        name=name,
+        other=name,
+        sites=sites,
+    )
 
 
 class Given:
@@ -350,7 +376,35 @@ class Given:
                 f"it is in the {other.label}: ask for it with trainable={not trainable}, "
                 "as init did, or give params and state in this order."
             )
-        return VariableNotFoundError.in_tree(name, tree.label, known=known, sites=places, hint=hint)
+        return _not_in_tree(name, tree.label, known=known, sites=places, hint=hint)
+
+
+def _not_in_tree(
+    name: str,
+    tree: str,
+    *,
+    known: Iterable[str],
+    sites: tuple[Site, ...],
+    hint: str | None,
+) -> VariableNotFoundError:
+    near = tuple(near_names(name, known))
+    return VariableNotFoundError(
+        f"Variable {name} does not exist in the {tree} given to apply.",
+        {
+            "asked": f"at {where(sites)}",
+            "near": quoted(near),
+            "fix": hint
+            or f"give {tree} of this function's init; {_check_call(tree)} lists "
+            "every difference at once.",
+        },
+        name=name,
+        near=near,
+        sites=sites,
+    )
+
+
+def _check_call(tree: str) -> str:
+    return f"jscope.check({tree}, specs{'' if tree == 'params' else '.state()'})"
 
 
 def _nesting_hint(name: str, label: str, known: list[str]) -> str | None:
@@ -458,7 +512,7 @@ class Pass:
                 return level.values[name], layers
             if level.is_layer and len(sizes) >= len(level.sizes):
                 if not level.planning:
-                    raise TransformError.unplanned(name)
+                    raise unplanned(name)
                 level.used[name] = None
                 layers.append(level)
             level = level.parent
@@ -493,6 +547,14 @@ class Pass:
         return tuple(record.spec() for record in self.records.values())
 
 
+def unplanned(name: str) -> TransformError:
+    return TransformError(
+        f"Variable {name} was used when a function was traced again, but not the first time.",
+        {"fix": "make the function pure: the same calls for the same arguments."},
+        name=name,
+    )
+
+
 class _Local(threading.local):
     current: Pass | None = None
 
@@ -514,11 +576,38 @@ def current(call: str) -> Pass:
     running = _local.current
     if running is None:
         rule = _jaxapi.current_rule()
-        raise NoPassError.make(call) if rule is None else NoPassError.in_rule(call, rule, here())
+        raise _no_pass_here(call) if rule is None else _in_rule(call, rule, here())
     guard = running.guard
     if _jaxapi.current_ref() is not guard.last:
         guard.touch()
     return running
+
+
+def _no_pass_here(call: str) -> NoPassError:
+    return NoPassError(
+        f"{call} was called outside a pass: it works only inside a function that runs under "
+        "init, apply or specs.",
+        {
+            "fix": "wrap the outermost function, net = jscope.transform(fn), and call "
+            "net.init(rng, ...) and net.apply(params, rng, ...). A pass belongs to the "
+            "thread that started it; the backward rule of a custom_vjp runs after it, so give "
+            "it what it needs as residuals."
+        },
+        call=call,
+    )
+
+
+def _in_rule(call: str, rule: str, sites: tuple[Site, ...]) -> NoPassError:
+    return NoPassError(
+        f"{call} was called outside a pass: by a rule of {rule}, which JAX runs when the pass "
+        "is over.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": f"read variables outside the {rule} and pass them as arguments, whose "
+            "gradients the rule gives.",
+        },
+        call=call,
+    )
 
 
 def find() -> Pass | None:
@@ -579,7 +668,7 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     try:
         out = fn(*args, **kwargs)
         if running.entries:
-            raise NestingError.left_open(running.prefix)
+            raise _left_open(running.prefix)
         for watcher, facts in running.watched.items():
             watcher.at_end(facts)
     except Exception as error:
@@ -595,6 +684,17 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return out
 
 
+def _left_open(scope: str) -> NestingError:
+    return NestingError(
+        "Improper nesting of variable_scope: the function returned with a scope still open.",
+        {
+            "open": repr(scope),
+            "fix": "open scopes with `with`, so that they close by themselves.",
+        },
+        scope=scope,
+    )
+
+
 def enter(
     running: Pass, level: Level, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
 ) -> Any:
@@ -605,7 +705,7 @@ def enter(
     try:
         out = fn(*args, **kwargs)
         if len(running.entries) > depth:
-            raise NestingError.left_open(running.prefix)
+            raise _left_open(running.prefix)
         return out
     finally:
         while len(running.entries) > depth:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jscope.errors import InvalidNameError
+from jscope._report import brief
+from jscope.errors import InvalidNameError, NameTypeError
 
-_NAME = re.compile(r"[A-Za-z0-9_.\\>-]+(/[A-Za-z0-9_.\\>-]+)*")
+_COMPONENT = r"[A-Za-z0-9_.\\>-]+"
+_NAME = re.compile(f"{_COMPONENT}(/{_COMPONENT})*")
 
 
 @functools.lru_cache(maxsize=65536)
@@ -23,7 +25,21 @@ def is_name(name: str) -> bool:
 def check_name(name: str, kind: str) -> None:
     """Raises InvalidNameError unless ``name`` can name a ``kind`` ("variable" or "scope")."""
     if not is_name(name):
-        raise InvalidNameError.make(name, kind)
+        raise invalid_name(name, kind)
+
+
+def invalid_name(name: str, kind: str) -> InvalidNameError:
+    reason = (
+        "it has an empty component"
+        if not name or "" in name.split("/")
+        else f"each component between slashes has to match {_COMPONENT}"
+    )
+    return InvalidNameError(
+        f"{name!r} is not a valid {kind} name: {reason}.",
+        {"fix": "use letters, digits and _ . \\ > - , with single slashes between components."},
+        name=name,
+        kind=kind,
+    )
 
 
 def join(prefix: str, name: str) -> str:
@@ -64,3 +80,20 @@ def _encode(name: str) -> bytes:
 
 def _words(digest: Any) -> np.ndarray:
     return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)
+
+
+def not_a_name(name: object) -> NameTypeError:
+    return NameTypeError(
+        f"The name of a variable must be a string, got {brief(name)} of type "
+        f"{type(name).__name__}.",
+        name=brief(name),
+        kind="variable",
+    )
+
+
+def not_text(argument: str, name: object) -> NameTypeError:
+    return NameTypeError(
+        f"The {argument} must be a string, got {brief(name)} of type {type(name).__name__}.",
+        name=brief(name),
+        kind="scope",
+    )

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias, TypeGuard
 
+from jscope._arguments import bad_argument
 from jscope._names import Item
-from jscope.errors import ArgumentError, EmptySelectionError
+from jscope._report import near_names, quoted, some_of
+from jscope.errors import EmptySelectionError
 
 Pattern: TypeAlias = "str | re.Pattern[str] | Predicate | Sequence[Pattern] | AbstractSet[Pattern]"
 Predicate: TypeAlias = Callable[[str, Any], object]
@@ -45,8 +47,21 @@ def claim(patterns: Sequence[Pattern], items: Sequence[Item], *, allow_empty: bo
     if shadowed and not allow_empty:
         number = min(shadowed)
         names = [name for (name, _), hit in zip(items, columns[number], strict=True) if hit]
-        raise EmptySelectionError.taken(_text(patterns[number]), show(patterns[number]), names)
+        raise _taken(_text(patterns[number]), show(patterns[number]), names)
     return owners
+
+
+def _taken(pattern: str, shown: str, names: Sequence[str]) -> EmptySelectionError:
+    return EmptySelectionError(
+        f"The pattern {shown} selects nothing that the patterns before it leave.",
+        {
+            "taken": some_of(names),
+            "fix": "the first pattern that matches takes a name: put the narrower pattern "
+            "first. Pass allow_empty=True to allow an empty result.",
+        },
+        pattern=pattern,
+        near=tuple(names[:3]),
+    )
 
 
 def show(pattern: Pattern) -> str:
@@ -87,7 +102,7 @@ def _predicate(pattern: Pattern) -> Predicate:
             return lambda name, leaf: regex.search(name)
         case _ if callable(pattern) and _takes_two(pattern):
             return pattern
-    raise ArgumentError.make(
+    raise bad_argument(
         "pattern",
         pattern,
         "a path, a glob, a compiled regular expression of text, a function of (name, leaf), or a "
@@ -126,13 +141,54 @@ def _refusal(pattern: Pattern, names: Sequence[str]) -> EmptySelectionError:
         kind = "regex"
     else:
         kind = "list" if _is_list(pattern) else "function"
-    return EmptySelectionError.nothing(
+    return _nothing(
         _text(pattern),
         show(pattern),
         kind,
         names=names,
         scopes=_scopes(names),
         instead=_instead(pattern, names) if isinstance(pattern, str) else None,
+    )
+
+
+_MATCHING = {
+    "path": "a path is matched from the root, by whole components",
+    "glob": "a glob is matched with the whole name, and * stays within one component",
+    "regex": "a regular expression is searched in the full name",
+    "function": "a function is called with (name, leaf) and selects where it returns True",
+    "list": "a list selects what any of its patterns does, and this one is empty",
+}
+
+
+def _nothing(
+    pattern: str,
+    shown: str,
+    kind: str,
+    *,
+    names: Sequence[str],
+    scopes: Sequence[str],
+    instead: tuple[str, Sequence[str]] | None,
+) -> EmptySelectionError:
+    """With ``instead``, a glob that was perhaps meant and the names that it selects."""
+    near: tuple[str, ...] = ()
+    fix = _MATCHING[kind]
+    if instead is not None:
+        near = tuple(instead[1][:3])
+        fix += f": {instead[0]!r} selects these"
+    elif kind in ("path", "glob"):
+        near = tuple(near_names(pattern, [*scopes, *names]))
+    number = f"{len(names)} name" + ("s" if len(names) != 1 else "")
+    return EmptySelectionError(
+        f"The pattern {shown} selects nothing among the tree's {number}."
+        if names
+        else f"The pattern {shown} selects nothing: the tree is empty.",
+        {
+            "near": quoted(near),
+            "names": None if near else some_of(names),
+            "fix": f"{fix}. Pass allow_empty=True to allow an empty result.",
+        },
+        pattern=pattern,
+        near=near,
     )
 
 

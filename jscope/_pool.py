@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import widened
 from jscope._layer import Grid, Sizes, check_images
-from jscope._number import widened
 
 
 @add_arg_scope

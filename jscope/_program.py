@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, initializers
-from jscope._params import describe
+from jscope._report import describe, where
 from jscope._spec import Initializer, Shape
-from jscope.errors import Site, where
+from jscope.errors import Site
 
 # The functions of these modules, and what they return, depend on nothing but their options.
 _LIBRARIES = (jax.nn.initializers.normal.__globals__, vars(initializers))

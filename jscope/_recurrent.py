@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import bad_argument
 from jscope._layer import (
     Activation,
     Name,
@@ -26,7 +27,6 @@ from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import Initializer
 from jscope._template import Template, make_template
 from jscope._twins import scan
-from jscope.errors import ArgumentError
 
 
 class LSTMStateTuple(NamedTuple):
@@ -253,14 +253,14 @@ def dynamic_rnn(
       ((2, 5, 8), (2, 8), False)
     """
     if not callable(cell):
-        raise ArgumentError.make("cell", cell, "a function of inputs and state")
+        raise bad_argument("cell", cell, "a function of inputs and state")
     axes = "[time, batch, ...]" if time_major else "[batch, time, ...]"
     inputs = check_array("inputs", inputs, axes, lambda ndim: ndim >= 2, jnp.generic)
     xs = inputs if time_major else inputs.swapaxes(0, 1)
     steps, batch = xs.shape[:2]
     if initial_state is None:
         if not hasattr(cell, "zero_state"):
-            raise ArgumentError.make("cell", cell, "given an initial_state, or have a zero_state")
+            raise bad_argument("cell", cell, "given an initial_state, or have a zero_state")
         initial_state = cell.zero_state(batch, dtype or inputs.dtype)
 
     elif isinstance(cell, Cell):  # a plain pair will do for an LSTMStateTuple
@@ -329,14 +329,14 @@ def _check_state(state: Any, parts: int, units: int, inputs: jax.Array) -> Seque
         return [along_batch(part, inputs) for part in found]
     kind = "an array" if parts == 1 else f"{parts} arrays"
     given = state[0] if parts == 1 else state
-    raise ArgumentError.make("state", given, f"{kind} {list(shape)}")
+    raise bad_argument("state", given, f"{kind} {list(shape)}")
 
 
 def _check_lengths(lengths: Any, batch: int) -> jax.Array:
     given = jnp.asarray(lengths) if isinstance(lengths, list | tuple) else lengths
     found = check_array("sequence_length", given, f"[{batch}]", lambda ndim: ndim == 1, jnp.integer)
     if found.shape != (batch,):
-        raise ArgumentError.make("sequence_length", lengths, f"integers [{batch}]")
+        raise bad_argument("sequence_length", lengths, f"integers [{batch}]")
     return found.astype(jnp.arange(0).dtype)
 
 

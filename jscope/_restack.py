@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jscope._names import flatten, unflatten
 from jscope._params import Params, describe
-from jscope.errors import CheckError, EmptySelectionError
+from jscope._report import near_names, quoted
+from jscope.errors import EmptySelectionError, LayersError
 
 
 def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:
@@ -53,7 +54,7 @@ def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer
         found.append(at)
         ordered = [f"{name}_{number}" for number in range(len(layers))]
         if sorted(layers) != sorted(ordered):
-            raise CheckError.layers(
+            raise _layers(
                 f"The layers of scope {at!r} are {', '.join(sorted(layers))}, which is not 0 to "
                 f"{len(layers) - 1}.",
                 "number layers from 0, with no gaps and no leading zeros.",
@@ -62,7 +63,7 @@ def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer
         rest = {key: value for key, value in inner.items() if key not in layers}
         if rest.keys() & stacked.keys():
             clash = min(rest.keys() & stacked.keys())
-            raise CheckError.layers(
+            raise _layers(
                 f"The stacked {clash!r} of scope {at!r} would take the name of another variable.",
                 "rename one of them, or move the layers to a scope of their own.",
             )
@@ -71,8 +72,21 @@ def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer
     _check_scope(tree, scope)
     result = stack("", Params(tree).to_dict())
     if not found:
-        raise EmptySelectionError.layers(scope, name)
+        raise _no_layers(scope, name)
     return Params(result)
+
+
+def _layers(first: str, fix: str) -> LayersError:
+    return LayersError(first, {"fix": fix})
+
+
+def _no_layers(scope: str, name: str) -> EmptySelectionError:
+    place = f"in the scope {scope!r}" if scope else "in the tree"
+    return EmptySelectionError(
+        f"There are no layers {name}_0, {name}_1, ... {place}.",
+        {"fix": "give the name that the scopes of the layers share, name='layer'."},
+        pattern=f"{name}_*",
+    )
 
 
 def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:
@@ -106,7 +120,7 @@ def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "lay
     first, (*size,) = next(iter(axes.items()))
     for key, axis in axes.items():
         if axis != tuple(size) or not axis:
-            raise CheckError.layers(
+            raise _layers(
                 f"{prefix}{first} is {describe(inside[first])} and {prefix}{key} is "
                 f"{describe(inside[key])}: not a stack of layers with one leading axis.",
                 "give the scope that holds the stack and nothing else.",
@@ -128,7 +142,17 @@ def _check_scope(tree: Mapping[str, Any], scope: str) -> None:
     names = flatten(tree)
     if not any(name.startswith(f"{scope}/") for name in names) and (scope or not names):
         known = {"/".join(name.split("/")[:-1]) for name in names}
-        raise EmptySelectionError.scope(scope, sorted(known - {""}))
+        raise _no_scope(scope, sorted(known - {""}))
+
+
+def _no_scope(scope: str, known: Iterable[str]) -> EmptySelectionError:
+    near = tuple(near_names(scope, known))
+    return EmptySelectionError(
+        f"There are no variables in the scope {scope!r}.",
+        {"near": quoted(near), "fix": "give the full name of a scope, such as 'net/blocks'."},
+        pattern=scope,
+        near=near,
+    )
 
 
 def _stack(layers: Sequence[Any], names: Sequence[str], at: str) -> dict[str, Any]:
@@ -138,7 +162,7 @@ def _stack(layers: Sequence[Any], names: Sequence[str], at: str) -> dict[str, An
     for name, other in zip(names[1:], others, strict=True):
         if first != other:
             where = min(key for key in first | other if first.get(key) != other.get(key))
-            raise CheckError.layers(
+            raise _layers(
                 f"The layers of scope {at!r} differ: {where} is {first.get(where, 'missing')} in "
                 f"{names[0]} and {other.get(where, 'missing')} in {name}.",
                 "layers of one stack have the same names, shapes and dtypes.",

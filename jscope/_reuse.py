@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final, TypeAlias
 
+from jscope._report import brief
 from jscope.errors import ReuseError
 
 
@@ -42,7 +43,15 @@ def decide(reuse: Reuse, *, seen: bool) -> Action:
 def check_reuse(reuse: object) -> None:
     """Raises ReuseError unless ``reuse`` is True, False, None or AUTO_REUSE."""
     if not (reuse is None or reuse is True or reuse is False or reuse is AUTO_REUSE):
-        raise ReuseError.unknown(reuse)
+        raise _unknown(reuse)
+
+
+def _unknown(reuse: object) -> ReuseError:
+    return ReuseError(
+        "The reuse parameter must be True or False or None.",
+        {"asked": repr(reuse), "fix": "pass True, False, None or jscope.AUTO_REUSE."},
+        reuse=brief(reuse),
+    )
 
 
 def inherit(asked: Reuse | None, parent: Reuse) -> Reuse:

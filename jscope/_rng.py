@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jscope._params import describe
+from jscope._report import describe
 from jscope.errors import RngError
 
 Rng: TypeAlias = jax.Array | np.ndarray | int | None
@@ -25,7 +25,7 @@ def as_key(rng: Any) -> jax.Array | None:
         return _from_seed(int(rng), repr(rng))
     shape, dtype = getattr(rng, "shape", None), getattr(rng, "dtype", None)
     if shape is None or dtype is None or isinstance(rng, jax.ShapeDtypeStruct):
-        raise RngError.not_a_key(f"{rng!r} of type {type(rng).__name__}")
+        raise _not_a_key(f"{rng!r} of type {type(rng).__name__}")
     if jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
         if shape == ():
             key: jax.Array = rng
@@ -38,11 +38,19 @@ def as_key(rng: Any) -> jax.Array | None:
             return wrapped
         except (TypeError, ValueError):
             pass
-    raise RngError.not_a_key(describe(rng))
+    raise _not_a_key(describe(rng))
+
+
+def _not_a_key(rng: str) -> RngError:
+    return RngError(
+        f"rng must be a key, an int seed or None, got {rng}.",
+        {"fix": "pass jax.random.key(0), jax.random.PRNGKey(0), an int, or None."},
+        rng=rng,
+    )
 
 
 def _from_seed(seed: Any, shown: str) -> jax.Array:
     try:
         return jax.random.key(seed)
     except (OverflowError, TypeError, ValueError):
-        raise RngError.not_a_key(shown) from None
+        raise _not_a_key(shown) from None

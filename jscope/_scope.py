@@ -11,20 +11,28 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi, _pass
+from jscope._arguments import bad_argument
 from jscope._calls import Place, here
-from jscope._params import describe
 from jscope._pass import Pass, ScopeNode, Settings
-from jscope._path import check_name, join
+from jscope._path import check_name, join, not_text
+from jscope._report import brief, describe, where
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
-from jscope._variable import CustomGetter, check_function, dtype_or_none
+from jscope._variable import (
+    CustomGetter,
+    check_function,
+    dtype_or_none,
+    not_a_dtype,
+    not_a_getter,
+    not_an_initializer,
+)
 from jscope.errors import (
     ArgumentError,
-    InitializerTypeError,
     InvalidNameError,
     NameTypeError,
     NestingError,
     ReuseError,
+    Site,
     TransformError,
 )
 
@@ -80,7 +88,7 @@ class VariableScope:
         dtype: Any = None,
     ) -> None:
         if not isinstance(name, str):
-            raise NameTypeError.scope(name)
+            raise _not_a_scope(name)
         if name:
             check_name(name, "scope")
         check_reuse(reuse)
@@ -188,24 +196,33 @@ class VariableScope:
         return f"VariableScope({self._name!r}, reuse={self.reuse!r})"
 
 
+def _not_a_scope(name: object) -> NameTypeError:
+    return NameTypeError(
+        "VariableScope: name_or_scope must be a string or VariableScope.",
+        {"asked": f"{brief(name)} of type {type(name).__name__}"},
+        name=brief(name),
+        kind="scope",
+    )
+
+
 def _scope_dtype(dtype: Any) -> np.dtype[Any] | None:
     if dtype is None:
         return None
     found = dtype_or_none(dtype)
     if found is None:
-        raise InitializerTypeError.dtype("variable_scope", dtype, here())
+        raise not_a_dtype("variable_scope", dtype, here())
     return found
 
 
 def _scope_initializer(initializer: Any) -> Any:
     if isinstance(initializer, str | bytes | dict):
-        raise InitializerTypeError.not_callable("variable_scope", initializer, here())
+        raise not_an_initializer("variable_scope", initializer, here())
     return initializer
 
 
 def check_getter(getter: Any) -> Any:
     if getter is not None and not callable(getter):
-        raise ArgumentError.getter(getter)
+        raise not_a_getter(getter)
     return getter
 
 
@@ -328,18 +345,18 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
                 check_name(name_or_scope, "scope")
         elif name_or_scope is None:
             if default_name is None:
-                raise NameTypeError.missing()
+                raise _no_name()
             if not isinstance(default_name, str):
-                raise NameTypeError.argument("default_name", default_name)
+                raise not_text("default_name", default_name)
             check_name(default_name, "scope")
             if reuse:
-                raise ReuseError.without_name(reuse, default_name)
+                raise _reuse_without_name(reuse, default_name)
         elif not isinstance(name_or_scope, VariableScope):
-            raise NameTypeError.scope(name_or_scope)
+            raise _not_a_scope(name_or_scope)
         if not isinstance(auxiliary_name_scope, bool):
-            raise ArgumentError.make("auxiliary_name_scope", auxiliary_name_scope, "True or False")
+            raise bad_argument("auxiliary_name_scope", auxiliary_name_scope, "True or False")
         if values is not None and not isinstance(values, list | tuple):
-            raise ArgumentError.make("values", values, "a list or tuple")
+            raise bad_argument("values", values, "a list or tuple")
         options: dict[str, Any] = {}
         if initializer is not None:
             options["initializer"] = _scope_initializer(initializer)
@@ -370,7 +387,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
     def __enter__(self) -> VariableScope:
         running = _pass.current("variable_scope")
         if self._entry is not None:
-            raise NestingError.twice(self._label())
+            raise _twice(self._label())
         if self._values is not None:
             _check_values(self._values)
         self._entry = entry = _open(
@@ -394,9 +411,9 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         entry = self._entry
         label = entry.scope.name if entry else self._label()
         if running is None or entry is None or not running.entries:
-            raise NestingError.wrong_order(label, None)
+            raise _wrong_order(label, None)
         if running.entries[-1] is not entry:
-            raise NestingError.wrong_order(label, running.prefix)
+            raise _wrong_order(label, running.prefix)
         running.guard.touch()
         entry.close(running)
 
@@ -429,6 +446,48 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             "variable_scope(...) has no truth value. Open it with `with`; to ask for the open "
             "scope use get_variable_scope()."
         )
+
+
+def _reuse_without_name(reuse: object, default_name: str) -> ReuseError:
+    return ReuseError(
+        "reuse=True cannot be used without a name_or_scope",
+        {
+            "asked": f"reuse={brief(reuse)} with default_name={brief(default_name)}, which "
+            "always opens a scope that is new",
+            "fix": f"name the scope, variable_scope({brief(default_name)}, reuse=...).",
+        },
+        reuse=brief(reuse),
+    )
+
+
+def _no_name() -> NameTypeError:
+    return NameTypeError(
+        "If default_name is None then name_or_scope is required", name="None", kind="scope"
+    )
+
+
+def _twice(scope: str) -> NestingError:
+    return NestingError(
+        "Improper nesting of variable_scope: a variable_scope object can be entered only once.",
+        {
+            "asked": f"to open {scope!r} again",
+            "fix": "call variable_scope(...) in each `with`; to open the same scope again pass "
+            "the scope that `with ... as scope` gives.",
+        },
+        scope=scope,
+    )
+
+
+def _wrong_order(scope: str, open_scope: str | None) -> NestingError:
+    is_open = "no scope is open" if open_scope is None else f"the open scope is {open_scope!r}"
+    return NestingError(
+        "Improper nesting of variable_scope.",
+        {
+            "asked": f"to close {scope!r}, but {is_open}",
+            "fix": "close scopes in the reverse order of opening: use `with`.",
+        },
+        scope=scope,
+    )
 
 
 class _Entry:
@@ -500,7 +559,7 @@ def _open(
             name = node.unique(default_name, place)
             running.numbered.add(join(running.prefix, name))
         elif not name and running.prefix:
-            raise InvalidNameError.nested_root()
+            raise _nested_root()
         full = join(running.prefix, name) if name else ""
         label = name
     settings = outer._replace(reuse=inherit(reuse, outer.reuse), **options)
@@ -515,12 +574,40 @@ def _open(
     return entry
 
 
+def _nested_root() -> InvalidNameError:
+    return InvalidNameError(
+        "'' is not a valid scope name: variable_scope('') is the root scope and can be opened "
+        "at the root only.",
+        {
+            "fix": "to return to the root, capture it there, root = get_variable_scope(), and "
+            "open variable_scope(root)."
+        },
+        name="",
+        kind="scope",
+    )
+
+
 def _check_runs_once(running: Pass, default_name: str) -> None:
     """Raises TransformError where a numbered scope may be numbered anew."""
     entry = running.entries[-1] if running.entries else None
     later = running.calls.later(running.level, entry.place if entry and entry.is_fresh else ())
     if later is not None:
-        raise TransformError.numbered(default_name, later, running.here())
+        raise _numbered_again(default_name, later, running.here())
+
+
+def _numbered_again(name: str, transform: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"A scope cannot be numbered from {name!r} inside {transform}: JAX or who "
+        "called it may run the function again, which would get variables of its own.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "wrap the function by jscope.make_template or jscope.functionalize, or open "
+            "a scope in it by name, with reuse=jscope.AUTO_REUSE.",
+        },
+        name=name,
+        transform=transform,
+        sites=sites,
+    )
 
 
 def _check_values(values: Iterable[Any]) -> None:
@@ -528,9 +615,28 @@ def _check_values(values: Iterable[Any]) -> None:
         for leaf in jax.tree.leaves(value):
             if isinstance(leaf, _jaxapi.Tracer):
                 if not _jaxapi.is_live(leaf):
-                    raise TransformError.leaked_value(index, describe(leaf))
+                    raise _leaked(index, describe(leaf))
             elif isinstance(leaf, jax.Array):
                 if leaf.is_deleted():
-                    raise ArgumentError.deleted(f"values[{index}]", describe(leaf))
+                    raise _deleted(f"values[{index}]", describe(leaf))
             elif not isinstance(leaf, np.ndarray | np.generic | bool | int | float | complex):
-                raise ArgumentError.make(f"values[{index}]", leaf, "a JAX value")
+                raise bad_argument(f"values[{index}]", leaf, "a JAX value")
+
+
+def _leaked(index: int, value: str) -> TransformError:
+    return TransformError(
+        f"values[{index}] is a tracer that leaked from a finished trace.",
+        {
+            "value": value,
+            "fix": "return the value from the transformed function instead of storing it.",
+        },
+        index=index,
+    )
+
+
+def _deleted(argument: str, value: str) -> ArgumentError:
+    return ArgumentError(
+        f"The {argument}, {value}, was deleted, for example by a call that it was donated to.",
+        argument=argument,
+        value=value,
+    )

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
+from jscope._arguments import as_bool, as_int, bad_argument
 from jscope._lift import Lift, assigned_values, pair
-from jscope._number import as_bool, as_int
-from jscope._params import describe
 from jscope._pass import Pass
-from jscope.errors import ArgumentError, TransformError
+from jscope._report import describe
+from jscope.errors import TransformError
 
 
 def layer_stack(
@@ -56,24 +56,24 @@ def layer_stack(
     """
     count = as_int(n)
     if count is None or count < 0:
-        raise ArgumentError.make("number of layers", n, "an int of 0 or more")
+        raise bad_argument("number of layers", n, "an int of 0 or more")
     n = count
     if as_bool(checkpoint) is None:
-        raise ArgumentError.make("checkpoint", checkpoint, "True or False")
+        raise bad_argument("checkpoint", checkpoint, "True or False")
 
     def decorate(block: Callable[..., Any]) -> Callable[..., Any]:
         if not callable(block):
-            raise ArgumentError.make("argument of layer_stack(n)", block, "a function")
+            raise bad_argument("argument of layer_stack(n)", block, "a function")
 
         @functools.wraps(block)
         def stacked(carry: Any, /, *xs: Any, **others: Any) -> Any:
             running = _pass.current("layer_stack")
             if len(xs) > 1 or others:
                 wanted = "a carry, and xs or not; bind others by functools.partial(block, ...)"
-                raise ArgumentError.make("arguments of a layer stack", (*xs, others), wanted)
+                raise bad_argument("arguments of a layer stack", (*xs, others), wanted)
             for leaf in jax.tree.leaves(xs):
                 if jnp.shape(leaf)[:1] != (n,):
-                    raise ArgumentError.make("xs of layer_stack", leaf, f"arrays [{n}, ...]")
+                    raise bad_argument("xs of layer_stack", leaf, f"arrays [{n}, ...]")
             return _scan(running, block, n, unroll, checkpoint, carry, xs)
 
         return stacked
@@ -107,7 +107,7 @@ def _scan(
             after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
             found = jax.tree.map(describe, after)
             if given != found:
-                raise TransformError.carry_changed(str(given), str(found))
+                raise _carry_changed(str(given), str(found))
             outer = {name: level.values[name] for name in outer}
             changed = {name: level.values[name] for name in slices if name in level.assigned}
             return (after, outer), (y, changed)
@@ -122,6 +122,18 @@ def _scan(
         return (after, ys) if xs else after, {**outer, **changed}
 
     return lift.finish(*_planned(lift, run))
+
+
+def _carry_changed(asked: str, found: str) -> TransformError:
+    return TransformError(
+        f"The block of layer_stack was given a carry of {asked} and returned {found}.",
+        {
+            "fix": "return a carry of the same structure, shapes and dtypes: the next layer "
+            "is given it."
+        },
+        asked=asked,
+        found=found,
+    )
 
 
 def _planned(lift: Lift, run: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -9,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass
+from jscope._arguments import as_bool, bad_argument
 from jscope._effects import check_assign
-from jscope._number import as_bool
 from jscope._pass import Pass
-from jscope._path import check_name, join
+from jscope._path import check_name, join, not_a_name
+from jscope._report import array_type, dims, near_names, some_of, where
 from jscope._reuse import AUTO_REUSE
 from jscope._variable import Request, answer, no_regularizer
 from jscope.errors import (
-    ArgumentError,
     AssignmentError,
-    NameTypeError,
+    Site,
     StateError,
     TransformError,
     VariableNotFoundError,
@@ -164,12 +165,12 @@ def assign_moving_average(
     """
     running, full = _named("assign_moving_average", name)
     if as_bool(zero_debias) is None:
-        raise ArgumentError.make("zero_debias", zero_debias, "True or False")
+        raise bad_argument("zero_debias", zero_debias, "True or False")
     old = _old(running, full)
     if not jnp.issubdtype(old.dtype, jnp.inexact):
-        raise ArgumentError.make("variable of a moving average", old.dtype, "of floats")
+        raise bad_argument("variable of a moving average", old.dtype, "of floats")
     if np.shape(decay) != () or not isinstance(decay, int | float | np.floating | jax.Array):
-        raise ArgumentError.make("decay", decay, "a scalar")
+        raise bad_argument("decay", decay, "a scalar")
     value = _fitting(running, full, value, old)
     rate = jnp.asarray(1 - decay, old.dtype)
     old, value, rate = jax.lax.stop_gradient((old, value, rate))
@@ -185,7 +186,7 @@ def assign_moving_average(
 def _named(call: str, name: str) -> tuple[Pass, str]:
     running = _pass.current(call)
     if not isinstance(name, str):
-        raise NameTypeError.variable(name)
+        raise not_a_name(name)
     check_name(name, "variable")
     full = join(running.prefix, name)
     return running, running.renamed.get(full, full)  # as get_variable(name) did
@@ -202,19 +203,71 @@ def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
 def _old(running: Pass, full: str) -> jax.Array:
     """The current value of a variable, which may be assigned here."""
     if not running.values.has_state:
-        raise StateError.nothing_to_assign(full, running.here())
+        raise _no_state(full, running.here())
     record = running.records.get(full)
     known = running.values.state_names() if record is None else []
     if record is None and full not in known:
         if running.values.find(full) is not None:
-            raise StateError.trainable(full, first=(), again=running.here())
+            raise _is_trainable(full, first=(), again=running.here())
         known = [*running.records, *known]
-        raise VariableNotFoundError.to_assign(full, known=known, sites=running.here())
+        raise _not_there(full, known=known, sites=running.here())
     if record is not None and record.facts.trainable:
-        raise StateError.trainable(full, first=record.sites, again=running.here())
+        raise _is_trainable(full, first=record.sites, again=running.here())
     check_assign(running, full)
     found: jax.Array = running.look(full, (), False)[0] if record is None else running.read(record)
     return found
+
+
+def _is_trainable(name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Variable {name} is trainable, so it cannot be assigned.",
+        {
+            "first": f"at {where(first)}" if first else "in the params given to apply",
+            "asked": f"at {where(again)}",
+            "fix": "make it with get_variable(name, ..., trainable=False); what an optimizer "
+            "trains is changed outside, in params.",
+        },
+        name=name,
+        sites=again,
+    )
+
+
+def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Variable {name} cannot be assigned: jscope.transform keeps no state.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "use jscope.transform_with_state, and make the variable with trainable=False.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
+def _not_there(
+    name: str, *, known: Iterable[str], sites: tuple[Site, ...]
+) -> VariableNotFoundError:
+    names = list(dict.fromkeys(known))
+    below = [other for other in names if other.startswith(f"{name}/")]
+    near = tuple(below or near_names(name, names))
+    fix = (
+        "it is a scope, as of a custom getter that made several variables for this name: "
+        "assign to one of them."
+        if below
+        else "make it first, get_variable(name, ..., trainable=False), or correct the name; it "
+        "is relative to the open scope."
+    )
+    return VariableNotFoundError(
+        f"Variable {name} does not exist, so it cannot be assigned.",
+        {
+            "asked": f"at {where(sites)}",
+            "near": some_of(near) if near else None,
+            "fix": fix,
+        },
+        name=name,
+        near=near,
+        sites=sites,
+    )
 
 
 def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
@@ -226,16 +279,16 @@ def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
 def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
     """The value as an array of the old one's shape and dtype; Python numbers take its dtype."""
     if not isinstance(value, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
-        raise ArgumentError.make(f"value assigned to {full}", value, "an array or a number")
+        raise bad_argument(f"value assigned to {full}", value, "an array or a number")
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
-        raise TransformError.leaked_assignment(full, running.here())
+        raise _leaked(full, running.here())
     array = jnp.asarray(value)
     if getattr(array, "weak_type", False) and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
         array = array.astype(old.dtype)
     record = running.records.get(full)
     for what in ("shape", "dtype"):
         if getattr(array, what) != getattr(old, what):
-            raise AssignmentError.of(
+            raise unfit(
                 full,
                 what,
                 asked=getattr(array, what),
@@ -245,6 +298,48 @@ def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
                 again=running.here(),
             )
     return jax.lax.convert_element_type(array, array.dtype)  # no longer weakly typed
+
+
+def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"The value assigned to variable {name} is a tracer that leaked from a finished trace.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "return the value from the transformed function instead of storing it.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
+def unfit(
+    name: str,
+    what: str,
+    *,
+    asked: Any,
+    found: Any,
+    aval: tuple[Any, Any],
+    first: tuple[Site, ...],
+    again: tuple[Site, ...],
+) -> AssignmentError:
+    show = dims if what == "shape" else str
+    origin = f"at {where(first)}" if first else "in the state given to apply"
+    return AssignmentError(
+        f"Trying to assign to variable {name}, but the value has {what} {show(asked)} and the "
+        f"variable has {what} {show(found)}.",
+        {
+            "first": f"{array_type(*aval)} {origin}",
+            "again": f"at {where(again)}",
+            "fix": f"assign a value whose {what} is {show(found)}.",
+        },
+        name=name,
+        what=what,
+        asked=asked,
+        found=found,
+        first=first,
+        again=again,
+        sites=again,
+    )
 
 
 _WEAK = {"i": jnp.number, "f": jnp.inexact, "c": jnp.complexfloating}

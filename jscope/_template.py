@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from jscope import _calls, _pass
-from jscope._path import check_name
+from jscope._arguments import bad_argument
+from jscope._path import check_name, not_text
+from jscope._report import where
 from jscope._scope import VariableScope, check_getter, variable_scope
 from jscope._variable import CustomGetter
-from jscope.errors import ArgumentError, NameTypeError, where
+from jscope.errors import NameTypeError
 
 R = TypeVar("R")
 
@@ -148,13 +150,17 @@ def make_template(
       Params({'tower': {'w': float32[2]}})
     """
     if name_ is None:
-        raise NameTypeError.template()
+        raise _no_name()
     for argument, name in (("name_", name_), ("unique_name_", unique_name_)):
         if name is not None:
             if not isinstance(name, str):
-                raise NameTypeError.argument(argument, name)
+                raise not_text(argument, name)
             check_name(name, "scope")
     if not callable(func_):
-        raise ArgumentError.make("func_", func_, "a function")
+        raise bad_argument("func_", func_, "a function")
     function = functools.partial(func_, **kwargs) if kwargs else func_
     return Template(name_, function, create_scope_now_, unique_name_, check_getter(custom_getter_))
+
+
+def _no_name() -> NameTypeError:
+    return NameTypeError("name cannot be None.", name="None", kind="template")

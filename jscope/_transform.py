@@ -11,14 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass, _path
+from jscope._arguments import bad_argument
 from jscope._params import Params, grow, is_array, walk, wrap
 from jscope._pass import Blank, Given, Pass
 from jscope._program import Program
+from jscope._report import report_at
 from jscope._rng import Rng, as_key
 from jscope._sampling import Sampler, named_key
 from jscope._scope import VariableScope
 from jscope._spec import Shape, Specs, VariableSpec
-from jscope.errors import ArgumentError, InitializerError, JscopeError, TransformError
+from jscope.errors import InitializerError, JscopeError, Site, TransformError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,14 +254,27 @@ def _complete(
     numbered, counts = _abstractly(whole, given, rng, args, kwargs)
     missing = numbered - running.numbered
     if missing or counts != running.level.counts:
-        raise TransformError.skipped(sorted(missing)) from failed
+        raise _skipped(sorted(missing)) from failed
     if failed is not None:
         raise failed
 
 
+def _skipped(names: Sequence[str]) -> TransformError:
+    what = f"scopes were numbered without {', '.join(names)}" if names else "keys were skipped"
+    return TransformError(
+        "Names or keys would be other than in the compiled function: JAX ran one branch of a "
+        f"cond or switch alone, or a loop not once, so that {what}.",
+        {
+            "fix": "give scopes names of their own, use jscope.cond and jscope.switch, or run "
+            "it compiled: under jax.jit, without jax.disable_jit.",
+        },
+        names=tuple(names),
+    )
+
+
 def _check_function(transformer: str, fn: object) -> None:
     if not callable(fn):
-        raise ArgumentError.make(f"argument of {transformer}", fn, "a function")
+        raise bad_argument(f"argument of {transformer}", fn, "a function")
 
 
 def _name_after(fn: Callable[..., Any], *functions: Callable[..., Any]) -> None:
@@ -296,7 +311,7 @@ def without_apply_rng(net: Any) -> Any:
       (2,)
     """
     if not isinstance(net, _Network):
-        raise ArgumentError.make("argument of without_apply_rng", net, "what transform returns")
+        raise bad_argument("argument of without_apply_rng", net, "what transform returns")
     inner = net.apply
     maker = without_apply_rng, (net,)
     if isinstance(net, TransformedWithState):
@@ -451,7 +466,7 @@ def _computed(
         _pass.run(Pass(values, _root(), key), fn, args, kwargs)
         missing = [spec.name for spec in wanted if spec.name not in values.computed]
         if missing:
-            raise InitializerError.unstable(missing[0])
+            raise _unstable(missing[0])
         return [values.computed[spec.name] for spec in wanted]
 
     traced = jax.make_jaxpr(trace)(arrays, given)
@@ -459,12 +474,34 @@ def _computed(
         used = _jaxapi.used_inputs(traced, index)[: len(arrays)]
         for array, path, needed in zip(arrays, _places(args, kwargs), used, strict=True):
             if needed and isinstance(array, jax.ShapeDtypeStruct):
-                raise InitializerError.needs_data(spec.name, path, spec.sites)
+                raise _needs_data(spec.name, path, spec.sites)
     compute, used_all = _jaxapi.prune(traced)
     inputs = [*arrays, *jax.tree.leaves(given)]
     with _pass.no_pass():
         found = jax.jit(compute)(*[x for x, used in zip(inputs, used_all, strict=True) if used])
     return {spec.name: value for spec, value in zip(wanted, found, strict=True)}
+
+
+def _unstable(name: str) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The function did not make variable {name} again when it was run a second time to "
+        "compute initial values.",
+        name,
+        (),
+        "make the function pure: the same calls for the same arguments.",
+    )
+
+
+def _needs_data(name: str, argument: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} is computed from the argument {argument}, which "
+        "was given as a jax.ShapeDtypeStruct.",
+        name,
+        sites,
+        "pass a real array for it to init.",
+    )
 
 
 def _places(args: Any, kwargs: Any) -> list[str]:

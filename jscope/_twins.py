@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
+from jscope._arguments import bad_argument
 from jscope._lift import Lift, assigned_values, pair
 from jscope._stack import split
-from jscope.errors import ArgumentError
 
 _Function = Callable[..., Any]
 
@@ -25,7 +25,7 @@ _Function = Callable[..., Any]
 def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]) -> _Function:
     """Lifts a transform that runs its function once and returns what that returns."""
     if not callable(fun):
-        raise ArgumentError.make(f"argument of {name}", fun, "a function")
+        raise bad_argument(f"argument of {name}", fun, "a function")
 
     @functools.wraps(fun)
     def lifted(*args: Any, **kwargs: Any) -> Any:
@@ -258,9 +258,9 @@ def vmap(
       (8, 2, 4)
     """
     if not callable(fun):
-        raise ArgumentError.make("argument of vmap", fun, "a function")
+        raise bad_argument("argument of vmap", fun, "a function")
     if variables not in ("share", "split"):
-        raise ArgumentError.make("variables", variables, "'share' or 'split'")
+        raise bad_argument("variables", variables, "'share' or 'split'")
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
 
     @functools.wraps(fun)

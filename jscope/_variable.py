@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass, _program
+from jscope._arguments import as_int, bad_argument
 from jscope._calls import Place, RawSites, is_rerun, sites
-from jscope._number import as_int
 from jscope._pass import Facts, Pass, Record, Settings
-from jscope._path import check_name, is_name
+from jscope._path import check_name, is_name, not_a_name
+from jscope._report import array_type, brief, dims, near_names, quoted, report_at, where
 from jscope._reuse import Action, Reuse, check_reuse, decide
 from jscope._sampling import default_initializer
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
@@ -23,8 +24,8 @@ from jscope.errors import (
     InitializerError,
     InitializerTypeError,
     NameClashError,
-    NameTypeError,
     RngError,
+    Site,
     StateError,
     TransformError,
     VariableExistsError,
@@ -127,7 +128,7 @@ def get_variable(
     """
     running = _pass.current("get_variable")
     if type(name) is not str and not isinstance(name, str):
-        raise NameTypeError.variable(name)
+        raise not_a_name(name)
     if not is_name(name):
         check_name(name, "variable")
     settings = running.settings
@@ -151,9 +152,17 @@ def get_variable(
         value = answer(running, asked)
     else:
         if not callable(getter):
-            raise ArgumentError.getter(getter)
+            raise not_a_getter(getter)
         value = _through(running, getter, asked)
     return value
+
+
+def not_a_getter(value: object) -> ArgumentError:
+    return ArgumentError(
+        f"Passed a custom_getter which is not callable: {brief(value)}",
+        argument="custom_getter",
+        value=brief(value),
+    )
 
 
 class Request(NamedTuple):
@@ -186,7 +195,7 @@ def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
         inner = _pass.current("a custom getter's getter")
         wanted = Request(*args, **kwargs)
         if not isinstance(wanted.name, str):
-            raise NameTypeError.variable(wanted.name)
+            raise not_a_name(wanted.name)
         check_name(wanted.name, "variable")
         names.add(wanted.name)
         if wanted.reuse is None:
@@ -244,7 +253,7 @@ def answer(running: Pass, asked: Request) -> Any:
     action = decide(asked.reuse, seen=record is not None)
     if record is not None:
         if action is Action.REFUSE_EXISTING and not is_rerun(record.place, calls):
-            raise VariableExistsError.make(
+            raise _exists(
                 full,
                 shape=record.aval.shape,
                 dtype=record.aval.dtype,
@@ -256,6 +265,38 @@ def answer(running: Pass, asked: Request) -> Any:
     if action is Action.REFUSE_MISSING or running.frozen:
         return _find_given(running, asked, terms)
     return _create(running, asked, initializer, terms)
+
+
+def _exists(
+    name: str,
+    *,
+    shape: Any,
+    dtype: Any,
+    first: tuple[Site, ...],
+    again: tuple[Site, ...],
+    by_jax: bool = False,
+) -> VariableExistsError:
+    again_text = f"at {where(again)}"
+    if first == again:
+        again_text += " (the same place, reached again)"
+    library = (
+        "\n          where a library calls one function several times, as solvers do: wrap it "
+        "by jscope.functionalize or jscope.make_template, or share by reuse=jscope.AUTO_REUSE."
+    )
+    return VariableExistsError(
+        f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
+        "reuse=jscope.AUTO_REUSE in VarScope?",
+        {
+            "first": f"{array_type(shape, dtype)} at {where(first)}",
+            "again": again_text,
+            "fix": "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make "
+            "another variable, use another name or another variable_scope."
+            + (library if by_jax else ""),
+        },
+        name=name,
+        first=first,
+        again=again,
+    )
 
 
 def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> Any:
@@ -276,7 +317,7 @@ def _find_given(running: Pass, asked: Request, terms: _Terms) -> Any:
     in_state = asked.trainable is False and running.values.has_state
     found = _find(running, asked.name, terms.shape, trainable=not in_state)
     if found is None:
-        raise VariableNotFoundError.under_reuse(
+        raise _not_made(
             asked.name,
             known=[*running.records, *running.values.names()],
             sites=sites(terms.raw_sites),
@@ -284,6 +325,35 @@ def _find_given(running: Pass, asked: Request, terms: _Terms) -> Any:
         )
     _check_found(running, asked.name, found, terms)
     return found
+
+
+def _not_made(
+    name: str,
+    *,
+    known: Iterable[str],
+    sites: tuple[Site, ...],
+    in_template: bool,
+) -> VariableNotFoundError:
+    near = tuple(near_names(name, known))
+    fix = (
+        "make the variable in the template's first call: later calls only share."
+        if in_template
+        else "make the variable before the scope that reuses it, correct the name, or use "
+        "jscope.AUTO_REUSE. A function that takes its params from another's init has no need "
+        "of init: call apply."
+    )
+    return VariableNotFoundError(
+        f"Variable {name} does not exist, or was not created with get_variable(). "
+        "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
+        {
+            "asked": f"at {where(sites)}",
+            "near": quoted(near),
+            "fix": fix,
+        },
+        name=name,
+        near=near,
+        sites=sites,
+    )
 
 
 def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> Any:
@@ -333,9 +403,7 @@ def _initial(
     shape, constant = terms.shape, terms.constant
     if constant is not None:
         if shape is not None and not _fits(shape, constant.shape):
-            raise InitializerError.constant_shape(
-                full, shape, constant.shape, sites(terms.raw_sites)
-            )
+            raise _constant_shape(full, shape, constant.shape, sites(terms.raw_sites))
         if isinstance(initializer, _jaxapi.Tracer):
             _check_traced(running, full, initializer)
         elif not isinstance(initializer, jax.Array):
@@ -343,12 +411,50 @@ def _initial(
         return constant.shape, initializer
     if shape is None or None in shape:
         partial = shape is not None or initializer is not None
-        raise InitializerError.missing_shape(full, sites(terms.raw_sites), partial=partial)
+        raise _no_shape(full, sites(terms.raw_sites), partial=partial)
     if initializer is None:
         initializer = default_initializer(dtype)
         if initializer is None:
-            raise InitializerError.no_default(full, dtype, sites(terms.raw_sites))
+            raise _no_default(full, dtype, sites(terms.raw_sites))
     return shape, initializer
+
+
+def _constant_shape(name: str, shape: Any, found: Any, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"If initializer is a constant, do not specify shape. Specified shape {dims(shape)} "
+        f"and the constant has shape {dims(found)}.",
+        name,
+        sites,
+        "leave the shape out, give the constant's, or pass a function, "
+        "such as jax.nn.initializers.constant(value).",
+    )
+
+
+def _no_default(name: str, dtype: object, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"An initializer for variable {name} of {dtype} is required",
+        name,
+        sites,
+        "pass initializer=f(key, shape, dtype); floats, integers and bools have a default.",
+    )
+
+
+def _no_shape(name: str, sites: tuple[Site, ...], *, partial: bool) -> InitializerError:
+    if partial:
+        first = (
+            "The initializer passed is not valid. It should be a callable "
+            f"f(key, shape, dtype), and `shape` of variable {name} should be fully defined."
+        )
+    else:
+        first = (
+            f"Variable {name} did not get an initializer, so its `shape` argument must be "
+            "specified."
+        )
+    return report_at(
+        InitializerError, first, name, sites, "give a shape of integers, such as [3, 4]."
+    )
 
 
 def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, terms: _Terms) -> Facts:
@@ -358,7 +464,7 @@ def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, terms: _
         trainable = _trainable(running, asked.name, trainable)
     is_key = not isinstance(dtype, np.dtype)
     if is_key and trainable:
-        raise StateError.trainable_key(asked.name, dtype, sites(terms.raw_sites))
+        raise _trainable_key(asked.name, dtype, sites(terms.raw_sites))
     collections = () if asked.collections is None else _collections(asked.collections)
     regularizer, constraint = asked.regularizer, asked.constraint
     if regularizer is not None or settings.regularizer is not None:
@@ -371,15 +477,54 @@ def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any, terms: _
     return Facts(trainable, collections, initializer, regularizer, constraint, partitioner)
 
 
+def _trainable_key(name: str, dtype: object, sites: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Variable {name} is of {dtype}, and a key cannot be trained.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "make it with trainable=False, under jscope.transform_with_state.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
 def _check_usable(running: Pass, full: str, value: Any) -> None:
     """Raises TransformError if no operation here could take the value."""
     if not isinstance(value, _jaxapi.Tracer):
         return
     if not _jaxapi.is_live(value):
-        raise TransformError.leaked_param(full, running.here())
+        raise _leaked_param(full, running.here())
     rule = running.calls.rule_beyond(value, running.trace)
     if rule is not None:
-        raise TransformError.custom_rule(full, rule, running.here())
+        raise _in_custom_rule(full, rule, running.here())
+
+
+def _leaked_param(name: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"The value of variable {name} in the params given to apply is a tracer that leaked "
+        "from a finished trace.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "return params from the transformed function instead of storing them.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
+def _in_custom_rule(name: str, transform: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"Variable {name} is read inside raw {transform} where a gradient by it is taken: JAX "
+        "does not derive by what such a function closes over.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "read it outside and pass it as an argument, whose gradient the rule gives.",
+        },
+        name=name,
+        transform=transform,
+        sites=sites,
+    )
 
 
 def _start(
@@ -393,11 +538,9 @@ def _start(
             program = _program.trace(initializer, shape, dtype, kind, running.programs)
     except _program.WrongResultError as wrong:
         name = getattr(initializer, "__qualname__", type(initializer).__name__)
-        raise InitializerError.wrong_result(
-            full, name, (shape, dtype), str(wrong), running.here()
-        ) from None
+        raise _wrong_result(full, name, (shape, dtype), str(wrong), running.here()) from None
     except jax.errors.UnexpectedTracerError:
-        raise InitializerError.leaked(full, running.here()) from None
+        raise _leaked_initial(full, running.here()) from None
     except Exception as error:
         made = jax.ShapeDtypeStruct(shape, dtype)
         _program.add_place(error, full, made, running.here())
@@ -405,8 +548,48 @@ def _start(
     for value in program.traced:
         _check_traced(running, full, value)
     if key is None and program.draws:
-        raise RngError.needed(full, running.here())
+        raise _needs_rng(full, running.here())
     return program
+
+
+def _needs_rng(name: str, sites: tuple[Site, ...]) -> RngError:
+    return RngError(
+        f"The initializer of variable {name} draws random numbers, but rng is None.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "pass a key to init: net.init(jax.random.key(0), ...).",
+        },
+        rng="None",
+        name=name,
+        sites=sites,
+    )
+
+
+def _leaked_initial(name: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} is a tracer that leaked from a finished trace.",
+        name,
+        sites,
+        "compute the value inside this function, or pass a concrete array.",
+    )
+
+
+def _wrong_result(
+    name: str,
+    initializer: str,
+    asked: tuple[Any, Any],
+    found: str,
+    sites: tuple[Site, ...],
+) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initializer of variable {name} returned {found}, not {array_type(*asked)}.",
+        name,
+        sites,
+        f"{initializer} is called as f(key, shape, dtype) and must return an array of that "
+        "shape and dtype.",
+    )
 
 
 def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
@@ -453,14 +636,46 @@ def _check_sizes(running: Pass, record: Record) -> None:
 
 def _check_state(running: Pass, record: Record) -> None:
     if record.facts.trainable:
-        raise StateError.conflict(record.name, first=record.sites, again=running.here())
+        raise _made_trainable(record.name, first=record.sites, again=running.here())
+
+
+def _made_trainable(name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Trying to share variable {name} with trainable=False, but it was made trainable.",
+        {
+            "first": f"at {where(first)}",
+            "again": f"at {where(again)}",
+            "fix": "give both requests the same trainable.",
+        },
+        name=name,
+        sites=again,
+    )
 
 
 def _check_clash(running: Pass, full: str) -> None:
     below = running.scope_names.get(full)
     if below is not None:
-        raise NameClashError.make(full, below.name, first=below.sites, again=running.here())
+        raise _clash(full, below.name, first=below.sites, again=running.here())
     _check_above(running, full)
+
+
+def _clash(
+    name: str, other: str, *, first: tuple[Site, ...], again: tuple[Site, ...]
+) -> NameClashError:
+    variable, below = sorted((name, other), key=len)
+    return NameClashError(
+        f"Variable {name} cannot be made: {variable} would be a variable and also the scope "
+        f"of {below}.",
+        {
+            "first": f"{other} at {where(first)}",
+            "again": f"{name} at {where(again)}",
+            "fix": "rename one of the two; params are a nested dict, where one key holds an "
+            "array or a scope.",
+        },
+        name=name,
+        other=other,
+        sites=again,
+    )
 
 
 def _check_above(running: Pass, full: str) -> None:
@@ -468,7 +683,7 @@ def _check_above(running: Pass, full: str) -> None:
     while prefix not in running.scope_names:
         above = running.records.get(prefix)
         if above is not None:
-            raise NameClashError.make(full, above.name, first=above.sites, again=running.here())
+            raise _clash(full, above.name, first=above.sites, again=running.here())
         prefix = prefix.rpartition("/")[0]
 
 
@@ -491,7 +706,21 @@ def _constant(running: Pass, full: str, initializer: Any) -> _Constant | None:
             kind = array.dtype if typed else np.dtype(jnp.result_type(array.dtype.type(0).item()))
             kind = jax.dtypes.canonicalize_dtype(kind)
             return _Constant(array.shape, kind, weak=not typed)
-    raise InitializerTypeError.not_callable(f"Variable {full}", initializer, running.here())
+    raise not_an_initializer(f"Variable {full}", initializer, running.here())
+
+
+def not_an_initializer(
+    subject: str, initializer: object, sites: tuple[Site, ...]
+) -> InitializerTypeError:
+    return report_at(
+        InitializerTypeError,
+        f"The initializer passed is not valid. {subject} got {brief(initializer)} of type "
+        f"{type(initializer).__name__}.",
+        subject.removeprefix("Variable "),
+        sites,
+        "pass a function f(key, shape, dtype), such as jax.nn.initializers.zeros, or a "
+        "constant (an array or a number).",
+    )
 
 
 def _asked_dtype(
@@ -502,10 +731,32 @@ def _asked_dtype(
         return settings.dtype if constant is None else constant.dtype
     asked = dtype_or_none(dtype)
     if asked is None:
-        raise InitializerTypeError.dtype(full, dtype, running.here())
+        raise not_a_dtype(full, dtype, running.here())
     if constant is not None and not constant.weak and constant.dtype != asked:
-        raise InitializerError.constant_dtype(full, asked, constant.dtype, running.here())
+        raise _constant_dtype(full, asked, constant.dtype, running.here())
     return asked
+
+
+def not_a_dtype(name: str, dtype: object, sites: tuple[Site, ...]) -> InitializerTypeError:
+    return report_at(
+        InitializerTypeError,
+        f"Cannot convert {brief(dtype)} to a dtype of JAX.",
+        name,
+        sites,
+        "pass a dtype such as jnp.float32, 'bfloat16' or np.int32.",
+    )
+
+
+def _constant_dtype(
+    name: str, dtype: object, found: object, sites: tuple[Site, ...]
+) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"Initializer type '{found}' and explicit dtype '{dtype}' don't match.",
+        name,
+        sites,
+        f"cast the constant, or ask for dtype {found}.",
+    )
 
 
 def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
@@ -536,7 +787,7 @@ def _shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
         else:
             return tuple(shape)
     elif isinstance(shape, _jaxapi.Tracer):
-        raise InitializerTypeError.dimension(full, shape, running.here())
+        raise _not_a_size(full, shape, running.here())
     elif isinstance(shape, str | bytes) or not hasattr(shape, "__iter__"):
         shape = (shape,)
     elif isinstance(shape, np.ndarray):
@@ -544,15 +795,32 @@ def _shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
     return tuple([_dimension(running, full, dim) for dim in shape])
 
 
+def _not_a_size(name: str, dim: object, sites: tuple[Site, ...]) -> InitializerTypeError:
+    return report_at(
+        InitializerTypeError,
+        "Dimension value must be integer or None or have an __index__ method, got value "
+        f"'{dim}' with type '{type(dim)}'",
+        name,
+        sites,
+        "give a shape of integers, such as [3, 4]; shapes are static in JAX.",
+    )
+
+
 def _dimension(running: Pass, full: str, dim: Any) -> int | None:
     if dim is None:
         return None
     size = as_int(dim)
     if size is None:
-        raise InitializerTypeError.dimension(full, dim, running.here())
+        raise _not_a_size(full, dim, running.here())
     if size < 0:
-        raise InitializerError.negative(full, size, running.here())
+        raise _negative(full, size, running.here())
     return size
+
+
+def _negative(name: str, dim: int, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError, f"Dimension {dim} must be >= 0", name, sites, "give a shape of sizes."
+    )
 
 
 def _fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
@@ -577,7 +845,7 @@ def _mismatch(
     running: Pass, full: str, what: str, asked: Any, found: Any, value: Any, layers: int = 0
 ) -> VariableMismatchError:
     record = running.records.get(full)
-    return VariableMismatchError.make(
+    return _mismatched(
         full,
         what,
         asked=asked,
@@ -590,32 +858,110 @@ def _mismatch(
     )
 
 
+def _mismatched(
+    name: str,
+    what: str,
+    *,
+    asked: Any,
+    found: Any,
+    aval: tuple[Any, Any],
+    first: tuple[Site, ...],
+    again: tuple[Site, ...],
+    tree: str = "params",
+    layers: int = 0,
+) -> VariableMismatchError:
+    show = dims if what == "shape" else str
+    origin = f"at {where(first)}" if first else f"in the {tree} given to apply"
+    own = show(found[layers:] if what == "shape" else found)  # of one layer
+    fix = (
+        f"ask for {what} {own}, or open another scope."
+        if first
+        else f"give {tree} whose {what} is {show(asked)}, or ask for {own}."
+    )
+    return VariableMismatchError(
+        f"Trying to share variable {name}, but specified {what} {show(asked)} and found "
+        f"{what} {show(found)}.",
+        {"first": f"{array_type(*aval)} {origin}", "again": f"at {where(again)}", "fix": fix},
+        name=name,
+        what=what,
+        asked=asked,
+        found=found,
+        first=first,
+        again=again,
+    )
+
+
 def _check_traced(running: Pass, full: str, value: Any) -> None:
     """Raises unless the initial value of a variable can be computed from ``value`` by init."""
     if _jaxapi.is_around(value, running.trace()):
         if running.level.sizes:
-            raise InitializerError.stacked(full, running.here())
+            raise _stacked(full, running.here())
         return
-    error = InitializerError.inner_trace if _jaxapi.is_live(value) else InitializerError.leaked
+    error = _inner_trace if _jaxapi.is_live(value) else _leaked_initial
     raise error(full, running.here())
+
+
+def _stacked(name: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} is a traced value, which cannot be that of "
+        "every layer or instance of a stack.",
+        name,
+        sites,
+        "pass a function f(key, shape, dtype), or a constant that is not traced.",
+    )
+
+
+def _inner_trace(name: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} was computed inside an inner JAX transform, and "
+        "cannot get out of it.",
+        name,
+        sites,
+        "compute it before the transform (jit, checkpoint, scan, vmap, ...), or pass a "
+        "function f(key, shape, dtype) that uses no value of the transform.",
+    )
 
 
 def _trainable(running: Pass, full: str, trainable: Any) -> bool:
     if trainable is None:
         return True
     if trainable is not False:
-        raise ArgumentError.make("trainable", trainable, "True, False or None")
+        raise bad_argument("trainable", trainable, "True, False or None")
     if not running.values.has_state:
-        raise StateError.no_state(full, running.here())
+        raise _no_state(full, running.here())
     return False
+
+
+def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Variable {name} is not trainable, and jscope.transform keeps only trainable ones.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "use jscope.transform_with_state, which returns (params, state); or make "
+            "the variable trainable.",
+        },
+        name=name,
+        sites=sites,
+    )
 
 
 def _collections(collections: Any) -> tuple[str, ...]:
     if not isinstance(collections, list | tuple | set | frozenset):
-        raise ArgumentError.collections(collections)
+        raise _not_collections(collections)
     if not all(isinstance(key, str) for key in collections):
-        raise ArgumentError.collections(collections)
+        raise _not_collections(collections)
     return tuple(collections)
+
+
+def _not_collections(value: object) -> ArgumentError:
+    return ArgumentError(
+        "collections argument to get_variable must be a list, tuple, or set of strings. "
+        f"Got {brief(value)} of type {type(value).__name__}",
+        argument="collections",
+        value=brief(value),
+    )
 
 
 def check_function(argument: str, given: Any, inherited: Any) -> Any:
@@ -626,5 +972,5 @@ def check_function(argument: str, given: Any, inherited: Any) -> Any:
     if not callable(found):
         if not found:
             return None
-        raise ArgumentError.make(argument, found, "a function of the value, or None")
+        raise bad_argument(argument, found, "a function of the value, or None")
     return found

@@ -14,9 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jscope._number import as_int, number, widened
+from jscope._arguments import as_int, bad_argument, number, widened
 from jscope._spec import Constraint
-from jscope.errors import ArgumentError
 
 __all__ = ["max_norm", "non_neg", "unit_norm"]
 
@@ -108,7 +107,7 @@ def _non_neg(value: Any) -> jax.Array:
     # Not x * (x >= 0), which is Keras': it makes NaN of -inf, and is the same otherwise.
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        raise ArgumentError.make("value", value, "real")
+        raise bad_argument("value", value, "real")
     return jnp.maximum(value, jnp.zeros_like(value))
 
 
@@ -116,12 +115,12 @@ def _norms(value: Any, axis: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax
     """The value; it in at least float32; and its norms, with axes of size 1."""
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.inexact):
-        raise ArgumentError.make("value", value, "of a floating dtype")
+        raise bad_argument("value", value, "of a floating dtype")
     places = {at % value.ndim for at in axis if -value.ndim <= at < value.ndim}
     if len(places) < len(axis):
         given = axis[0] if len(axis) == 1 else axis
         wanted = f"different axes of the value, which has {value.ndim}"
-        raise ArgumentError.make("axis", given, wanted)
+        raise bad_argument("axis", given, wanted)
     wide = widened(value)
     squares = (wide * wide.conj()).real
     return value, wide, jnp.sqrt(jnp.sum(squares, axis=axis, keepdims=True))
@@ -131,5 +130,5 @@ def _axes(axis: Any) -> tuple[int, ...]:
     given = axis if isinstance(axis, list | tuple) else (axis,)
     found = [index for index in map(as_int, given) if index is not None]
     if len(found) < len(given):
-        raise ArgumentError.make("axis", axis, "an integer, or a list or tuple of them")
+        raise bad_argument("axis", axis, "an integer, or a list or tuple of them")
     return tuple(found)

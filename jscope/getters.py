@@ -11,7 +11,7 @@ A getter that picks variables by name and fits none that a pass asks it for is a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _pass, tree
-from jscope._number import as_int, widened
+from jscope._arguments import as_int, bad_argument, widened
 from jscope._pattern import choose, show
+from jscope._report import near_names, quoted, some_of
 from jscope._variable import CustomGetter, dtype_or_none, no_regularizer
-from jscope.errors import ArgumentError, EmptySelectionError, VariableNotFoundError
+from jscope.errors import EmptySelectionError, VariableNotFoundError
 
 __all__ = [
     "cast",
@@ -69,7 +70,7 @@ def cast(compute: Any, *, store: Any = jnp.float32) -> CustomGetter:
     for argument, dtype in (("compute", compute), ("store", store)):
         found = dtype_or_none(dtype)
         if found is None or not jnp.issubdtype(found, jnp.floating):
-            raise ArgumentError.make(argument, dtype, "a floating dtype")
+            raise bad_argument(argument, dtype, "a floating dtype")
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
         if not jnp.issubdtype(request["dtype"], jnp.floating):
@@ -184,7 +185,7 @@ def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) ->
                 wanted += (
                     "; what is stacked cannot be read here, so give apply the averages as params"
                 )
-            raise ArgumentError.make(f"average of {name}", average, wanted)
+            raise bad_argument(f"average of {name}", average, wanted)
         return average.astype(value.dtype)
 
     return getter
@@ -228,10 +229,21 @@ def initial_values(
             if name not in _pass.current("get_variable").records and request["reuse"] is not True:
                 request["initializer"] = _value(name, flat[name], request["dtype"])
         elif strict:
-            raise VariableNotFoundError.in_values(name, known=flat)
+            raise _not_in_values(name, known=flat)
         return getter(name, **request)
 
     return getter
+
+
+def _not_in_values(name: str, *, known: Iterable[str]) -> VariableNotFoundError:
+    near = tuple(near_names(name, known))
+    return VariableNotFoundError(
+        f"Variable {name} does not exist in the values given to initial_values.",
+        {"near": quoted(near), "fix": "give a value for it, or leave strict out."},
+        name=name,
+        near=near,
+        sites=(),
+    )
 
 
 def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
@@ -322,7 +334,7 @@ def low_rank(
     """
     count = as_int(rank)
     if count is None or count < 1:
-        raise ArgumentError.make("rank", rank, "an int of 1 or more")
+        raise bad_argument("rank", rank, "an int of 1 or more")
     rank = count
     fits = _Fits("low_rank", names, allow_empty)
 
@@ -352,7 +364,7 @@ def low_rank(
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Full name -> leaf, of a nested mapping or of one that is flat already."""
     if not isinstance(values, Mapping):
-        raise ArgumentError.make("argument of a getter", values, "a mapping of names to arrays")
+        raise bad_argument("argument of a getter", values, "a mapping of names to arrays")
     flat: dict[str, Any] = {}
     for key, value in values.items():
         inner = tree.flatten(value) if isinstance(value, Mapping) else {"": value}
@@ -384,9 +396,7 @@ def _value(name: str, value: Any, dtype: Any) -> Any:
     if array.dtype == dtype:
         return array
     if ranks[0] > ranks[1] or ranks[1] == len(kinds):
-        raise ArgumentError.make(
-            f"initial value of {name}", value, f"numbers that {dtype} can hold"
-        )
+        raise bad_argument(f"initial value of {name}", value, f"numbers that {dtype} can hold")
     return array.astype(dtype)
 
 
@@ -422,4 +432,25 @@ class _Fits:
         """Checks a pass that is done, by the names it missed; None if one fitted."""
         if missed:
             given = list(self._given) if isinstance(self._given, dict) else show(self._given)
-            raise EmptySelectionError.unfit(self._getter, given, missed)
+            raise _fits_none(self._getter, given, missed)
+
+
+def _fits_none(
+    getter: str, given: Sequence[str] | str, asked: Sequence[str]
+) -> EmptySelectionError:
+    """Of a custom getter, by what it was given: a pattern, or names."""
+    some = given if isinstance(given, str) else some_of(given)
+    near = () if isinstance(given, str) else tuple(near_names(asked[0], given))
+    fix = "patterns are matched with" if isinstance(given, str) else "values are found by"
+    return EmptySelectionError(
+        f"jscope.getters.{getter} fits none of the variables that this pass asked it for.",
+        {
+            "asked": some_of(asked),
+            "given": some,
+            "near": quoted(near),
+            "fix": f"{fix} full names, those of jscope.tree.flatten(params). Pass "
+            "allow_empty=True to allow this.",
+        },
+        pattern=some,
+        near=near,
+    )

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope._number import number
+from jscope._arguments import bad_argument, number
 from jscope._spec import Initializer
 from jscope.errors import ArgumentError
 
@@ -139,7 +139,7 @@ def constant(value: Any = 0) -> Initializer:
     except (ValueError, TypeError):  # a ragged list, or a tracer
         array = np.asarray(None)
     if not jnp.issubdtype(array.dtype, jnp.number) and array.dtype != np.bool_:
-        raise ArgumentError.make("value", value, "a number or an array, known before the pass")
+        raise bad_argument("value", value, "a number or an array, known before the pass")
     # A number is recognised by value wherever it is made, an array only as the same object.
     return functools.partial(_constant, value=array if array.ndim else array.item())
 
@@ -307,11 +307,11 @@ def variance_scaling(
       Params({'w': float32[3,3,8,16]})
     """
     if mode not in _MODES:
-        raise ArgumentError.make("mode", mode, "one of " + ", ".join(map(repr, _MODES)))
+        raise bad_argument("mode", mode, "one of " + ", ".join(map(repr, _MODES)))
     word = distribution.lower() if isinstance(distribution, str) else distribution
     if word not in _DISTRIBUTIONS:
         known = ", ".join(map(repr, _DISTRIBUTIONS))
-        raise ArgumentError.make("distribution", distribution, f"one of {known}")
+        raise bad_argument("distribution", distribution, f"one of {known}")
     return functools.partial(
         _scaled,
         scale=number("scale", scale, above=0),
@@ -420,12 +420,12 @@ def _constant(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *,
     else:
         lost = cast != array
     if _kind(array.dtype) > _kind(dtype) or lost.any():
-        raise ArgumentError.make("value of constant", value, f"one that {dtype} can hold")
+        raise bad_argument("value of constant", value, f"one that {dtype} can hold")
     try:
         np.broadcast_to(array, shape)
     except ValueError:
         wanted = f"one that broadcasts to {tuple(shape)}"
-        raise ArgumentError.make("value of constant", value, wanted) from None
+        raise bad_argument("value of constant", value, wanted) from None
     return jax.nn.initializers.constant(array)(key, shape, dtype)
 
 
@@ -433,9 +433,17 @@ def _identity(
     key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *, gain: float
 ) -> jax.Array:
     if len(shape) != 2:
-        raise ArgumentError.cannot_make("identity", "two-dimensional shapes", tuple(shape))
+        raise _cannot_make("identity", "two-dimensional shapes", tuple(shape))
     _check_floating("identity", dtype)
     return jnp.eye(shape[0], shape[1], dtype=dtype) * gain
+
+
+def _cannot_make(initializer: str, wanted: str, found: object) -> ArgumentError:
+    return ArgumentError(
+        f"The initializer {initializer} makes {wanted} only, got {found}.",
+        argument="initializer",
+        value=str(found),
+    )
 
 
 def _orthogonal(
@@ -443,7 +451,7 @@ def _orthogonal(
 ) -> jax.Array:
     if len(shape) < 2:
         wanted = "shapes of at least two dimensions"
-        raise ArgumentError.cannot_make("orthogonal", wanted, tuple(shape))
+        raise _cannot_make("orthogonal", wanted, tuple(shape))
     wide = _check_floating("orthogonal", dtype, least=4)  # LAPACK has nothing narrower
     return jax.nn.initializers.orthogonal(gain)(key, shape, wide).astype(dtype)
 
@@ -486,13 +494,13 @@ def _uniform(
         return jax.random.uniform(key, shape, wide, minval, high).astype(dtype)
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     if maxval is None:
-        raise ArgumentError.make("maxval", maxval, f"given for the integer dtype {dtype}")
+        raise bad_argument("maxval", maxval, f"given for the integer dtype {dtype}")
     limits = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]
     for argument, bound in (("minval", minval), ("maxval", maxval)):
         if not isinstance(bound, int) or not limits.min <= bound <= limits.max:
-            raise ArgumentError.make(argument, bound, f"an integer that {dtype} can hold")
+            raise bad_argument(argument, bound, f"an integer that {dtype} can hold")
     if minval == maxval:
-        raise ArgumentError.make("maxval", maxval, f"above minval for the integer dtype {dtype}")
+        raise bad_argument("maxval", maxval, f"above minval for the integer dtype {dtype}")
     bounds = jnp.array([minval, maxval], dtype)
     return jax.random.randint(key, shape, bounds[0], bounds[1], dtype)
 
@@ -530,7 +538,7 @@ def _fans(shape: Sequence[int]) -> tuple[int, int]:
 def _check_floating(name: str, dtype: Any, *, least: int = 2) -> Any:
     """The dtype to draw in: of at least ``least`` bytes, as JAX draws NaN in one byte."""
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise ArgumentError.cannot_make(name, "floating dtypes", jnp.dtype(dtype))
+        raise _cannot_make(name, "floating dtypes", jnp.dtype(dtype))
     return dtype if jnp.dtype(dtype).itemsize >= least else jnp.float32
 
 

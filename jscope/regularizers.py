@@ -15,10 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jscope._number import number, widened
+from jscope._arguments import bad_argument, number, widened
 from jscope._spec import Regularizer
 from jscope._variable import no_regularizer
-from jscope.errors import ArgumentError
 
 __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
 
@@ -160,7 +159,7 @@ def sum(  # noqa: A001 # as in regularizers.sum(a, b)
     for given in regularizers:
         for part in given if isinstance(given, list | tuple) else (given,):
             if part is not None and not callable(part):
-                raise ArgumentError.make("regularizers", part, "functions of the value, or None")
+                raise bad_argument("regularizers", part, "functions of the value, or None")
             if part is not None and part is not no_regularizer:
                 parts.append(part)
     if len(parts) < 2:

@@ -26,12 +26,13 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
+from jscope._arguments import bad_argument
 from jscope._names import (
     Item,
     PyTree,
@@ -45,11 +46,13 @@ from jscope._names import (
 from jscope._names import flatten as flatten
 from jscope._names import unflatten as unflatten
 from jscope._params import Params
+from jscope._path import invalid_name
 from jscope._pattern import Pattern, choose, claim, is_glob, show
+from jscope._report import brief, some_of
 from jscope._restack import stack_layers as stack_layers
 from jscope._restack import unstack_layers as unstack_layers
 from jscope._spec import Specs
-from jscope.errors import ArgumentError, CheckError, InvalidNameError
+from jscope.errors import LabelError, TreeTypeError
 
 __all__ = [
     "count",
@@ -241,21 +244,45 @@ def labels(
       {'decoder': {'w': 'adam'}, 'encoder': {'w': 'frozen'}}
     """
     if not isinstance(patterns, Mapping):
-        raise ArgumentError.make("patterns", patterns, "a mapping of patterns to labels")
+        raise bad_argument("patterns", patterns, "a mapping of patterns to labels")
     if any(label is None for label in (default, *patterns.values())):
-        raise ArgumentError.make("label", None, "anything but None, which JAX takes for no leaf")
+        raise bad_argument("label", None, "anything but None, which JAX takes for no leaf")
     items, structure = named(tree)
     found: list[tuple[str, Any]] = [("", default)] * len(items)
     for pattern, label in patterns.items():
         for row, chosen in enumerate(choose(pattern, items, allow_empty=allow_empty)):
             if chosen and found[row][0] and found[row][1] != label:
-                raise CheckError.two_labels(items[row][0], found[row], (show(pattern), label))
+                raise _two_labels(items[row][0], found[row], (show(pattern), label))
             if chosen:
                 found[row] = show(pattern), label
     without = [name for (name, _), (_, label) in zip(items, found, strict=True) if label is ...]
     if without:
-        raise CheckError.no_label(without)
+        raise _no_label(without)
     return jax.tree.unflatten(structure, [label for _, label in found])
+
+
+def _no_label(names: Sequence[str]) -> LabelError:
+    return LabelError(
+        f"No pattern gives {names[0]} a label"
+        + (f", nor {len(names) - 1} more." if len(names) > 1 else "."),
+        {
+            "names": some_of(names) if len(names) > 1 else None,
+            "fix": "add a pattern that selects what is left, or pass default=.",
+        },
+        missing=tuple(names),
+    )
+
+
+def _two_labels(name: str, first: tuple[str, object], again: tuple[str, object]) -> LabelError:
+    return LabelError(
+        f"Two patterns give {name} different labels.",
+        {
+            "first": f"{first[0]} gives {brief(first[1])}",
+            "again": f"{again[0]} gives {brief(again[1])}",
+            "fix": "narrow one of the patterns, so that no name has two labels.",
+        },
+        unexpected=(name,),
+    )
 
 
 @overload
@@ -309,7 +336,7 @@ def rename(
     for (name, leaf), owner in zip(items, owners, strict=True):
         new = _renamed(name, *rules[owner]) if owner < len(rules) else name
         if not all(new.split("/")):
-            raise InvalidNameError.make(new, "variable")
+            raise invalid_name(new, "variable")
         renamed.append(
             (new, dataclasses.replace(leaf, name=new)) if isinstance(tree, Specs) else (new, leaf)
         )
@@ -380,12 +407,12 @@ def nbytes(tree: PyTree) -> int:
 
 def _rules(names: Mapping[Any, Any]) -> list[tuple[str | re.Pattern[str], Any]]:
     if not isinstance(names, Mapping):
-        raise ArgumentError.make("names", names, "a mapping of old paths to new ones")
+        raise bad_argument("names", names, "a mapping of old paths to new ones")
     for old, new in names.items():
         if not isinstance(old, str | re.Pattern) or (isinstance(old, str) and is_glob(old)):
-            raise ArgumentError.make("old name", old, "a path or a compiled regular expression")
+            raise bad_argument("old name", old, "a path or a compiled regular expression")
         if not isinstance(new, str) and (isinstance(old, str) or not callable(new)):
-            raise ArgumentError.make("new name", new, "a string, as in {'q': 'target_q'}")
+            raise bad_argument("new name", new, "a string, as in {'q': 'target_q'}")
     return list(names.items())
 
 
@@ -403,5 +430,14 @@ def _size(item: Item) -> tuple[int, int]:
     if shape is None and isinstance(leaf, bool | int | float | complex):
         shape, dtype = (), jnp.result_type(type(leaf))  # as JAX would hold it
     if shape is None or dtype is None:
-        raise CheckError.no_size(name, leaf)
+        raise _no_size(name, leaf)
     return math.prod(shape), dtype.itemsize
+
+
+def _no_size(name: str, value: object) -> TreeTypeError:
+    found = type(value).__name__
+    return TreeTypeError(
+        f"The value of {name!r} has no size: it is not an array but {found}.",
+        {"fix": "give a tree of arrays, numbers or specs."},
+        mismatched={name: ("an array", found)},
+    )

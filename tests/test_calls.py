@@ -656,7 +656,15 @@ def test_a_cached_block_follows_the_template_that_it_reads() -> None:
 
 
 def test_errors_of_skipped_branches_are_pinned() -> None:
-    assert str(errors.TransformError.skipped(["layer_1"])) == (
+    def branch(x: jax.Array) -> jax.Array:
+        with js.variable_scope(None, "layer"):
+            return x * js.get_variable("w", [])
+
+    net = js.transform(lambda x: jax.lax.cond(x > 0, branch, lambda x: -branch(x), x))
+    params = net.init(0, jnp.float32(1.0))
+    with jax.disable_jit(), pytest.raises(TransformError) as caught:
+        net.apply(params, None, jnp.float32(1.0))
+    assert str(caught.value) == (
         "Names or keys would be other than in the compiled function: JAX ran one branch of a cond "
         "or switch alone, or a loop not once, so that scopes were numbered without layer_1.\n"
         "  fix:    give scopes names of their own, use jscope.cond and jscope.switch, or run it "

@@ -159,7 +159,7 @@ def test_params_where_a_scope_should_be_an_array_and_the_reverse() -> None:
 
 def test_params_that_are_no_mapping() -> None:
     error = raised_in_apply(scoped, [X], X)
-    assert type(error) is errors.CheckError
+    assert type(error) is errors.TreeTypeError
     assert report(error) == (
         "params must be a nested mapping of names to arrays, got list.\n"
         "  fix:    pass what init returned, or any nested mapping of names to arrays."
@@ -174,7 +174,7 @@ def test_params_that_are_no_mapping() -> None:
 
 def test_params_that_hold_no_arrays() -> None:
     error = raised_in_apply(scoped, {"net": {"w": "zeros"}}, X)
-    assert type(error) is errors.CheckError
+    assert type(error) is errors.TreeTypeError
     assert report(error) == (
         "The value of 'net/w' in the params given to apply is not an array but str.\n"
         "  fix:    pass arrays: jax.Array, NumPy or Python numbers."
@@ -753,6 +753,19 @@ def test_every_class_is_in_the_tree_and_exported() -> None:
         assert kind.__name__ in errors.__doc__
         assert kind.__name__ in errors.__all__
         assert kind is errors.JscopeError or issubclass(kind, ValueError | RuntimeError)
+
+
+def test_classes_have_facts_with_defaults_and_no_other_public_attributes() -> None:
+    builtin = set(dir(TypeError)) | set(dir(OSError))
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if issubclass(kind, errors.JscopeError):
+            error = kind("A summary.", {"asked": "at a place", "near": None, "fix": "mend it."})
+            assert str(error) == "A summary.\n  asked:  at a place\n  fix:    mend it."
+            facts = {fact for base in kind.__mro__ for fact in inspect.get_annotations(base)}
+            assert {x for x in dir(error) if not x.startswith("_")} - builtin <= facts
+            for fact in facts:
+                assert not getattr(error, fact)
 
 
 def test_a_failed_pass_leaves_nothing_behind() -> None:

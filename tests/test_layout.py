@@ -21,6 +21,7 @@ PACKAGE = Path(js.__file__).parent
 # Each file may import only from files further up: the table of contents, from the ground.
 ORDER = [
     "errors",
+    "_report",
     "_jaxapi",
     "_reuse",
     "_path",
@@ -29,7 +30,7 @@ ORDER = [
     "_calls",
     "_spec",
     "_rng",
-    "_number",
+    "_arguments",
     "initializers",
     "constraints",
     "_program",

@@ -312,5 +312,5 @@ def test_a_regularizer_may_return_a_number_and_a_constraint_must_return_an_array
     net = js.transform(fn)
     params = net.init(0)
     assert net.apply(params, None) == js.regularization_loss(params, net.specs()) == 0.5
-    with pytest.raises(errors.CheckError, match=r"^The constraint of variable w returned"):
+    with pytest.raises(errors.ConstraintError, match=r"^The constraint of variable w returned"):
         js.apply_constraints(params, net.specs())

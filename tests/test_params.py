@@ -125,7 +125,7 @@ def test_copies_are_equal(again: Any) -> None:
 
 @pytest.mark.parametrize("bad", [3, [1, 2], None])
 def test_what_is_no_mapping_is_refused(bad: Any) -> None:
-    with pytest.raises(js.errors.CheckError, match=r"^Params must be a nested mapping"):
+    with pytest.raises(js.errors.TreeTypeError, match=r"^Params must be a nested mapping"):
         js.Params(bad)
 
 
@@ -146,9 +146,9 @@ def test_unflatten_refuses_a_name_that_is_also_a_scope() -> None:
         js.tree.unflatten({"a/b": 1, "a": 2})
     with pytest.raises(js.errors.CheckError, match="'a//b' is not a key"):
         js.tree.unflatten({"a//b": 1})
-    with pytest.raises(js.errors.CheckError, match="must be a nested mapping"):
+    with pytest.raises(js.errors.TreeTypeError, match="must be a nested mapping"):
         js.tree.unflatten([1])
-    with pytest.raises(js.errors.CheckError, match="must be a nested mapping"):
+    with pytest.raises(js.errors.TreeTypeError, match="must be a nested mapping"):
         js.tree.flatten([1])
 
 

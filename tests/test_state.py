@@ -221,9 +221,9 @@ def test_a_variable_in_the_other_tree_is_pointed_to() -> None:
         net.apply({}, {"a": {"v": jnp.zeros(3)}}, None)
     with pytest.raises(errors.NameClashError, match="in the state given to apply"):
         net.apply({}, {"a": jnp.zeros(3)}, None)
-    with pytest.raises(errors.CheckError, match=r"^state must be a nested mapping"):
+    with pytest.raises(errors.TreeTypeError, match=r"^state must be a nested mapping"):
         net.apply({}, jnp.zeros(3), None)
-    with pytest.raises(errors.CheckError, match=r"as two arguments, apply\(params, state, "):
+    with pytest.raises(errors.TreeTypeError, match=r"as two arguments, apply\(params, state, "):
         net.apply(({}, {"a": {"v": jnp.zeros(2)}}), None, None)
 
 

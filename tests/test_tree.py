@@ -737,7 +737,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "no tree": (
         lambda: js.tree.select((1, 2), ""),
-        errors.CheckError,
+        errors.TreeTypeError,
         "The tree must be a nested mapping of names to arrays, got tuple.\n"
         "  fix:    pass params, state, gradients or specs, or such a mapping inside it, as "
         "opt_state[0].mu; mask, labels, map_with_name, count and nbytes take any pytree.",
@@ -814,7 +814,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "two labels": (
         lambda: js.tree.labels(NET, {"disc": "slow", is_odd: "odd"}),
-        errors.CheckError,
+        errors.LabelError,
         "Two patterns give disc/layer_0/w different labels.\n"
         "  first:  'disc' gives 'slow'\n"
         "  again:  is_odd (a function) gives 'odd'\n"
@@ -822,7 +822,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "no label": (
         lambda: js.tree.labels(NET, {"disc": "slow"}),
-        errors.CheckError,
+        errors.LabelError,
         "No pattern gives generator/dense/bias a label, nor 3 more.\n"
         "  names:  'generator/dense/bias', 'generator/dense/kernel', 'generator/out/kernel', "
         "... (4 in all)\n"
@@ -830,7 +830,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "one without a label": (
         lambda: js.tree.labels(NET, {"disc": "slow", "generator": "slow"}),
-        errors.CheckError,
+        errors.LabelError,
         "No pattern gives step a label.\n"
         "  fix:    add a pattern that selects what is left, or pass default=.",
     ),
@@ -847,7 +847,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "the size of text": (
         lambda: js.tree.nbytes({"a": {"w": "text"}}),
-        errors.CheckError,
+        errors.TreeTypeError,
         "The value of 'a/w' has no size: it is not an array but str.\n"
         "  fix:    give a tree of arrays, numbers or specs.",
     ),
@@ -872,31 +872,31 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "a gap": (
         lambda: js.tree.stack_layers({"layer_0": {"w": W}, "layer_2": {"w": W}}),
-        errors.CheckError,
+        errors.LayersError,
         "The layers of scope '' are layer_0, layer_2, which is not 0 to 1.\n"
         "  fix:    number layers from 0, with no gaps and no leading zeros.",
     ),
     "other names": (
         lambda: js.tree.stack_layers({"layer_0": {"w": W}, "layer_1": {"v": W}}),
-        errors.CheckError,
+        errors.LayersError,
         "The layers of scope '' differ: v is missing in layer_0 and float64[2] in layer_1.\n"
         "  fix:    layers of one stack have the same names, shapes and dtypes.",
     ),
     "a clash": (
         lambda: js.tree.stack_layers({"a": {"layer_0": {"w": W}, "w": W}}),
-        errors.CheckError,
+        errors.LayersError,
         "The stacked 'w' of scope 'a' would take the name of another variable.\n"
         "  fix:    rename one of them, or move the layers to a scope of their own.",
     ),
     "other axes": (
         lambda: js.tree.unstack_layers({"a": {"w": W, "v": np.ones([3, 2])}}, "a"),
-        errors.CheckError,
+        errors.LayersError,
         "a/w is float64[2] and a/v is float64[3,2]: not a stack of layers with one leading axis.\n"
         "  fix:    give the scope that holds the stack and nothing else.",
     ),
     "a scalar": (
         lambda: js.tree.unstack_layers({"w": np.float32(1)}),
-        errors.CheckError,
+        errors.LayersError,
         "w is float32[] and w is float32[]: not a stack of layers with one leading axis.\n"
         "  fix:    give the scope that holds the stack and nothing else.",
     ),

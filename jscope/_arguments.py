@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jscope._report import brief
 from jscope.errors import ArgumentError
 
 
@@ -44,7 +45,17 @@ def number(
         wanted += f", of at least {least:g}"
     if math.isfinite(above):
         wanted += f", above {above:g}"
-    raise ArgumentError.make(argument, value, wanted)
+    raise bad_argument(argument, value, wanted)
+
+
+def bad_argument(argument: str, value: object, wanted: str) -> ArgumentError:
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")  # its type says no more
+    kind = "" if is_array else f" of type {type(value).__name__}"
+    return ArgumentError(
+        f"The {argument} must be {wanted}, got {brief(value)}{kind}.",
+        argument=argument,
+        value=brief(value),
+    )
 
 
 def widened(array: jax.Array) -> jax.Array:

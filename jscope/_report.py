@@ -1,0 +1,73 @@
+"""How reports show places, values and names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from jscope.errors import JscopeError, Site
+
+E = TypeVar("E", bound=JscopeError)
+
+_SITES_SHOWN = 3
+
+
+def where(sites: Sequence[Site]) -> str:
+    """The places of a request as messages show them: three frames, innermost first."""
+    return " < ".join(str(site) for site in sites[:_SITES_SHOWN]) or "an unknown place"
+
+
+def brief(value: object) -> str:
+    """A value in a message: never an array's values, never more than a line."""
+    if is_shaped(value) and not isinstance(value, type):
+        return describe(value)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def is_shaped(value: object) -> bool:
+    """Whether a value has a shape and a dtype, which say more of it than its type."""
+    return getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None
+
+
+def describe(leaf: Any) -> str:
+    """``float32[3,4]`` for arrays and their like, else the type's name."""
+    return array_type(leaf.shape, leaf.dtype) if is_shaped(leaf) else type(leaf).__name__
+
+
+def array_type(shape: Any, dtype: Any) -> str:
+    """``float32[3,4]``."""
+    return f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def dims(shape: Iterable[Any]) -> str:
+    """``(3, ?)``."""
+    sizes = ["?" if dim is None else str(dim) for dim in shape]
+    return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def near_names(name: str, names: Iterable[str]) -> list[str]:
+    """Up to three names that are spelled like ``name``, or end like it."""
+    import difflib  # here, because most programs never need it
+
+    known = list(dict.fromkeys(names))
+    tail = name.rsplit("/", 1)[-1]
+    same_tail = [other for other in known if other.rsplit("/", 1)[-1] == tail]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys(close + same_tail))[:3]
+
+
+def quoted(names: Iterable[str]) -> str:
+    """``'a', 'b'``."""
+    return ", ".join(repr(name) for name in names)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """``'a', 'b', 'c', ... (12 in all)``."""
+    return quoted(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
+
+
+def report_at(kind: type[E], summary: str, name: str, sites: tuple[Site, ...], fix: str) -> E:
+    """The error about a variable, by its name, the places of its request and the fix."""
+    lines = {"asked": f"{name} at {where(sites)}", "fix": fix}
+    return kind(summary, lines, name=name, sites=sites)
