@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jscope._params import Params, describe, not_a_mapping, walk
-from jscope._report import near_names, quoted
-from jscope._spec import Specs
+from jscope._arguments import bad_argument
+from jscope._params import Params, not_a_mapping, walk
+from jscope._report import describe, near_names, quoted
+from jscope._spec import Specs, VariableSpec
 from jscope.errors import CheckError
 
 
@@ -67,6 +68,20 @@ def do_not_fit(
         unexpected=tuple(unexpected),
         mismatched=dict(mismatched),
     )
+
+
+def specified(
+    params: Mapping[str, Any], specs: Specs, wanted: Callable[[VariableSpec], bool]
+) -> list[tuple[VariableSpec, Any]]:
+    """The specs asked for, with their values in params."""
+    if not isinstance(specs, Specs):
+        raise bad_argument("specs", specs, "what net.specs(...) returned")
+    flat = {"/".join(path): leaf for path, leaf in walk(Params(params))}
+    found = [spec for spec in specs.values() if spec.trainable and wanted(spec)]
+    missing = [spec.name for spec in found if spec.name not in flat]
+    if missing:
+        raise do_not_fit(missing, [], {})
+    return [(spec, flat[spec.name]) for spec in found]
 
 
 def is_empty(leaf: Any) -> bool:

@@ -18,11 +18,11 @@ from jscope._layer import (
     check_size,
     finish,
     layer_scope,
-    zeros,
 )
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, Initializer, Regularizer
+from jscope.initializers import zeros
 
 
 @add_arg_scope

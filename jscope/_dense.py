@@ -26,10 +26,10 @@ from jscope._layer import (
     layer_scope,
     layout,
     sharding,
-    zeros,
 )
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
+from jscope.initializers import zeros
 
 
 @add_arg_scope

@@ -42,10 +42,10 @@ def next_rng_key() -> jax.Array:
       (2, 3)
     """
     running = _pass.current("next_rng_key")
-    if running.level.key is None:
+    if running.level.keys.key is None:
         raise _no_rng(running.here())
     check_draw(running)
-    return running.level.draw(running.prefix)
+    return running.level.keys.draw(running.prefix)
 
 
 def _no_rng(sites: tuple[Site, ...]) -> RngError:
@@ -73,7 +73,7 @@ def has_rng() -> bool:
       >>> net.apply({}, 0), net.apply({}, None)
       (True, False)
     """
-    return _pass.current("has_rng").level.key is not None
+    return _pass.current("has_rng").level.keys.key is not None
 
 
 def is_initializing() -> bool:

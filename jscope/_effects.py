@@ -4,61 +4,31 @@ from __future__ import annotations
 
 from jscope._calls import Crossing
 from jscope._jaxapi import Transform
-from jscope._level import Level
+from jscope._level import Bar, Level
 from jscope._pass import Pass
 from jscope._report import where
 from jscope.errors import Site, TransformError
 
-
-def _instead(transform: str, twin: str | None, *, why: str) -> str:
-    if transform == "jax.named_call":
-        return "open `with jax.named_scope(name):` instead, which is no function of its own."
-    if twin == "vmap" and "state" in why:
-        return (
-            "use jscope.vmap(variables='split'), where each instance has variables of its own, or "
-            "return the values and assign one outside."
-        )
-    if twin is not None:
-        return f"use jscope.{twin}, which takes the same arguments and {why}."
-    return (
-        "wrap the function, pure, carry = jscope.functionalize(fn), pass the carry through the "
-        "transform, and write it back, jscope.put_carry(carry)."
-    )
-
-
-_SHARED = {
-    "jscope.vmap(variables='share')": (
-        "every instance would assign a value of its own",
-        "return the values and assign one outside, or use jscope.vmap(variables='split'), where "
-        "each instance has variables of its own.",
-    ),
-    "jscope.vmap(variables='split')": (
-        "it was made outside, and every instance would assign a value of its own",
-        "make the variable inside the function, or return the values and assign one outside.",
-    ),
-    "jscope.map(batch_size=...)": (
-        "the elements of a batch run side by side, and each would assign a value of its own",
-        "leave batch_size out, or return the values and assign one outside.",
-    ),
-    "jscope.while_loop(cond_fun)": (
-        "the condition of a loop only looks at its state",
-        "assign it in body_fun.",
-    ),
-}
+TWINS: set[str] = set()
+"""Names of the functions of jscope that take the place of one of JAX; their room enters them."""
 
 
 def bars_draw(level: Level, crossing: Crossing) -> Transform | None:
     """The transform that would repeat a key drawn here, if any."""
-    if level.bars_draw is not None:
-        return level.bars_draw
+    if level.bars.draw is not None:
+        return level.bars.draw
     return next((transform for transform in crossing.transforms if not transform.once), None)
 
 
-def bars_assign(level: Level, crossing: Crossing) -> Transform | None:
+def bars_assign(level: Level, crossing: Crossing) -> Transform | Bar | None:
     """What would keep a value assigned here from getting out, if anything."""
-    if level.bars_assign is not None:
-        return level.bars_assign
+    if level.bars.assign is not None:
+        return level.bars.assign
     return next(iter(crossing.transforms), None)
+
+
+def _around(running: Pass) -> Transform | Bar | None:
+    return bars_assign(running.level, running.calls.crossing(running.level))
 
 
 def check_draw(running: Pass) -> None:
@@ -66,33 +36,33 @@ def check_draw(running: Pass) -> None:
     crossing = running.calls.crossing(running.level)
     bar = bars_draw(running.level, crossing)
     if bar is not None:
-        raise _bars_draw(bar.name, bar.twin, running.here())
-    running.level.enter_branches(crossing.branches)
+        raise _cannot_draw(bar, running.here())
+    running.level.keys.enter_branches(crossing.branches)
 
 
-def _bars_draw(transform: str, twin: str | None, sites: tuple[Site, ...]) -> TransformError:
+def _cannot_draw(bar: Transform, sites: tuple[Site, ...]) -> TransformError:
     return TransformError(
-        f"A random key cannot be drawn inside raw {transform}: every run of the function would "
+        f"A random key cannot be drawn inside raw {bar.name}: every run of the function would "
         "get the same one.",
         {
             "asked": f"at {where(sites)}",
-            "fix": _instead(transform, twin, why="gives every run keys of its own"),
+            "fix": _instead(bar, why="gives every run keys of its own"),
         },
-        transform=transform,
+        transform=bar.name,
         sites=sites,
     )
 
 
 def check_collect(running: Pass, key: str) -> None:
     """Raises TransformError where a value added to a collection could not get out."""
-    bar = bars_assign(running.level, running.calls.crossing(running.level))
+    bar = _around(running)
     if bar is not None:
-        raise _bars_collect(key, f"raw {bar.name}", running.here())
-    if not running.level.collects:
-        raise _bars_collect(key, "a loop, branch or stack", running.here())
+        raise _cannot_collect(key, _place(bar), running.here())
+    if running.level.bars.collect:
+        raise _cannot_collect(key, "a loop, branch or stack", running.here())
 
 
-def _bars_collect(key: str, place: str, sites: tuple[Site, ...]) -> TransformError:
+def _cannot_collect(key: str, place: str, sites: tuple[Site, ...]) -> TransformError:
     return TransformError(
         f"Nothing can be added to the collection {key!r} inside {place}: the value could not "
         "get out of it.",
@@ -109,12 +79,12 @@ def _bars_collect(key: str, place: str, sites: tuple[Site, ...]) -> TransformErr
 
 def check_put(running: Pass) -> None:
     """Raises TransformError where no state could get out."""
-    bar = bars_assign(running.level, running.calls.crossing(running.level))
+    bar = _around(running)
     if bar is not None and running.values.has_state:
-        raise _bars_put(bar.name, running.here())
+        raise _cannot_put(bar.name, running.here())
 
 
-def _bars_put(transform: str, sites: tuple[Site, ...]) -> TransformError:
+def _cannot_put(transform: str, sites: tuple[Site, ...]) -> TransformError:
     return TransformError(
         f"A carry cannot be put back inside {transform}: its state could not get out.",
         {
@@ -129,42 +99,49 @@ def _bars_put(transform: str, sites: tuple[Site, ...]) -> TransformError:
 
 def check_assign(running: Pass, name: str) -> None:
     """Raises TransformError where a value assigned to ``name`` could not get out."""
-    bar = bars_assign(running.level, running.calls.crossing(running.level))
-    if bar is not None:
-        if bar.name.startswith("jscope."):
-            raise _bars_shared(name, bar.name, running.here())
-        raise _bars_assign(name, bar.name, bar.twin, running.here())
+    bar = _around(running)
     record = running.records.get(name)
     axes = len(record.sizes) if record is not None else 0
     level: Level | None = running.level
-    while level is not None:
-        if level.splits and axes < len(level.sizes):
-            raise _bars_shared(name, "jscope.vmap(variables='split')", running.here())
+    while level is not None and bar is None:
+        if axes < len(level.sizes):
+            bar = level.bars.outside
         level = level.parent
+    if bar is not None:
+        raise _cannot_assign(name, bar, running.here())
 
 
-def _bars_shared(name: str, place: str, sites: tuple[Site, ...]) -> TransformError:
-    reason, fix = _SHARED[place]
+def _cannot_assign(name: str, bar: Transform | Bar, sites: tuple[Site, ...]) -> TransformError:
+    if isinstance(bar, Bar):
+        reason, fix = bar.reason, bar.fix
+    else:
+        reason = "the value could not get out of it"
+        fix = _instead(bar, why="carries state")
     return TransformError(
-        f"Variable {name} cannot be assigned inside {place}: {reason}.",
+        f"Variable {name} cannot be assigned inside {_place(bar)}: {reason}.",
         {"asked": f"at {where(sites)}", "fix": fix},
         name=name,
-        transform=place,
+        transform=bar.name,
         sites=sites,
     )
 
 
-def _bars_assign(
-    name: str, transform: str, twin: str | None, sites: tuple[Site, ...]
-) -> TransformError:
-    return TransformError(
-        f"Variable {name} cannot be assigned inside raw {transform}: the value could not get "
-        "out of it.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": _instead(transform, twin, why="carries state"),
-        },
-        name=name,
-        transform=transform,
-        sites=sites,
+def _place(bar: Transform | Bar) -> str:
+    return bar.name if isinstance(bar, Bar) else f"raw {bar.name}"
+
+
+def _instead(bar: Transform, *, why: str) -> str:
+    if bar.name == "jax.named_call":
+        return "open `with jax.named_scope(name):` instead, which is no function of its own."
+    twin = bar.name.rpartition(".")[2]
+    if twin == "vmap" and "state" in why:
+        return (
+            "use jscope.vmap(variables='split'), where each instance has variables of its own, or "
+            "return the values and assign one outside."
+        )
+    if twin in TWINS:
+        return f"use jscope.{twin}, which takes the same arguments and {why}."
+    return (
+        "wrap the function, pure, carry = jscope.functionalize(fn), pass the carry through the "
+        "transform, and write it back, jscope.put_carry(carry)."
     )

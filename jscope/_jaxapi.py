@@ -274,34 +274,32 @@ class Transform(NamedTuple):
     """A transform of JAX."""
 
     name: str
-    twin: str | None
-    """The function of jscope that takes its place, where there is one."""
     once: bool
     """Whether one call of it runs its function once, for one value of each argument."""
 
 
 # The type of a trace -> transform; each trace is a call of its own.
 _BY_TYPE: dict[type, Transform] = {
-    _ad.JVPTrace: Transform("jax.jvp", None, once=True),
-    _ad.LinearizeTrace: Transform("jax.linearize", None, once=True),
-    _batching.BatchTrace: Transform("jax.vmap", "vmap", once=False),
+    _ad.JVPTrace: Transform("jax.jvp", once=True),
+    _ad.LinearizeTrace: Transform("jax.linearize", once=True),
+    _batching.BatchTrace: Transform("jax.vmap", once=False),
 }
 
 # What JAX says a function was traced for -> transform.
 _BY_PURPOSE = {
-    "jit": Transform("jax.jit", "jit", once=True),
-    "checkpoint / remat": Transform("jax.checkpoint", "checkpoint", once=True),
-    "cond": Transform("jax.lax.cond", "cond", once=True),
-    "switch": Transform("jax.lax.switch", "switch", once=True),
-    "scan": Transform("jax.lax.scan", "scan", once=False),
-    "while_cond": Transform("jax.lax.while_loop", "while_loop", once=False),
-    "while_body": Transform("jax.lax.while_loop", "while_loop", once=False),
-    "fori_loop": Transform("jax.lax.fori_loop", "fori_loop", once=False),
-    "shard_map": Transform("jax.shard_map", None, once=False),
-    "custom_jvp fun": Transform("jax.custom_jvp", None, once=False),
-    "custom_vjp fun": Transform("jax.custom_vjp", None, once=False),
+    "jit": Transform("jax.jit", once=True),
+    "checkpoint / remat": Transform("jax.checkpoint", once=True),
+    "cond": Transform("jax.lax.cond", once=True),
+    "switch": Transform("jax.lax.switch", once=True),
+    "scan": Transform("jax.lax.scan", once=False),
+    "while_cond": Transform("jax.lax.while_loop", once=False),
+    "while_body": Transform("jax.lax.while_loop", once=False),
+    "fori_loop": Transform("jax.lax.fori_loop", once=False),
+    "shard_map": Transform("jax.shard_map", once=False),
+    "custom_jvp fun": Transform("jax.custom_jvp", once=False),
+    "custom_vjp fun": Transform("jax.custom_vjp", once=False),
 }
-_MAP = Transform("jax.lax.map", "map", once=False)
+_MAP = Transform("jax.lax.map", once=False)
 
 
 def transform_of(trace: Any) -> Transform:
@@ -309,11 +307,11 @@ def transform_of(trace: Any) -> Transform:
     info = call_info(trace)
     if info is None:
         name = type(trace).__name__.removesuffix("Trace")
-        return _BY_TYPE.get(type(trace), Transform(f"transform of JAX ({name})", None, once=False))
+        return _BY_TYPE.get(type(trace), Transform(f"transform of JAX ({name})", once=False))
     if info.traced_for == "scan" and JAX_FOLDER in info.func_src_info:
         return _MAP  # a scan of a function of JAX's own
     known = _BY_PURPOSE.get(info.traced_for)
-    return known or Transform(f"{info.traced_for} of JAX", None, once=False)
+    return known or Transform(f"{info.traced_for} of JAX", once=False)
 
 
 def _code(function: Any) -> types.CodeType:
@@ -322,13 +320,13 @@ def _code(function: Any) -> types.CodeType:
 
 
 _API_FILE = _code(jax.grad).co_filename
-_TWINS = {"grad": "grad", "value_and_grad": "value_and_grad", "vjp": None, "jacrev": None}
+_DERIVATIVES = {"grad", "value_and_grad", "vjp", "jacrev"}
 
 
 def derivative_of(code: types.CodeType) -> Transform | None:
     """The transform that a frame of JAX's belongs to, of those whose traces look alike."""
     name = code.co_qualname.partition(".")[0] if code.co_filename == _API_FILE else ""
-    return Transform(f"jax.{name}", _TWINS[name], once=True) if name in _TWINS else None
+    return Transform(f"jax.{name}", once=True) if name in _DERIVATIVES else None
 
 
 SCAN = _code(jax.lax.scan)
@@ -337,11 +335,11 @@ WHILE_LOOP = _code(jax.lax.while_loop)
 # The functions of JAX that call the user's again within one trace, by their code. A rule of
 # custom_jvp, custom_vjp and custom_vmap stands for the function itself.
 _AGAIN = {
-    _code(jax.lax.associative_scan): Transform("jax.lax.associative_scan", None, once=False),
+    _code(jax.lax.associative_scan): Transform("jax.lax.associative_scan", once=False),
     _code(jax.lax.map): _MAP,
     _code(jax.custom_jvp.__call__): _BY_PURPOSE["custom_jvp fun"],
     _code(jax.custom_vjp.__call__): _BY_PURPOSE["custom_vjp fun"],
-    _code(custom_vmap.__call__): Transform("jax.custom_batching.custom_vmap", None, once=False),
+    _code(custom_vmap.__call__): Transform("jax.custom_batching.custom_vmap", once=False),
     SCAN: _BY_PURPOSE["scan"],  # under jax.disable_jit, as the next one
     WHILE_LOOP: _BY_PURPOSE["while_body"],
 }
@@ -356,7 +354,7 @@ RULES = {
 }
 JIT_TRACE = _code(_pjit.jit_trace)
 SOLVERS = frozenset({_code(jax.lax.custom_root), _code(jax.lax.custom_linear_solve)})
-TRACED = Transform("jax.make_jaxpr (or trace of jax.jit)", None, once=False)
+TRACED = Transform("jax.make_jaxpr (or trace of jax.jit)", once=False)
 EVAL_SHAPE = _code(jax.eval_shape)
 
 # Those that show in no trace, or in traces that look like another transform's. The numpy ones map
@@ -364,12 +362,12 @@ EVAL_SHAPE = _code(jax.eval_shape)
 UNSEEN: dict[types.CodeType, Transform] = {
     **_AGAIN,
     JIT_TRACE: TRACED,
-    jax.numpy.vectorize(lambda: None).__code__: Transform("jnp.vectorize", "vmap", once=False),
-    _code(jax.numpy.apply_along_axis): Transform("jnp.apply_along_axis", "vmap", once=False),
-    _code(jax.lax.custom_root): Transform("jax.lax.custom_root", None, once=False),
-    _code(jax.lax.custom_linear_solve): Transform("jax.lax.custom_linear_solve", None, once=False),
-    PLATFORM_DEPENDENT: Transform("jax.lax.platform_dependent", None, once=False),
-    jax.named_call(lambda: None, name="_").__code__: Transform("jax.named_call", None, once=True),
+    jax.numpy.vectorize(lambda: None).__code__: Transform("jnp.vectorize", once=False),
+    _code(jax.numpy.apply_along_axis): Transform("jnp.apply_along_axis", once=False),
+    _code(jax.lax.custom_root): Transform("jax.lax.custom_root", once=False),
+    _code(jax.lax.custom_linear_solve): Transform("jax.lax.custom_linear_solve", once=False),
+    PLATFORM_DEPENDENT: Transform("jax.lax.platform_dependent", once=False),
+    jax.named_call(lambda: None, name="_").__code__: Transform("jax.named_call", once=True),
 }
 BRANCHING = frozenset({_code(jax.lax.cond), _code(jax.lax.switch), PLATFORM_DEPENDENT})
 

@@ -7,60 +7,92 @@ and keys come in and go out through the transform.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 
-from jscope import _jaxapi, _path
+from jscope import _jaxapi
 from jscope._calls import Place
 from jscope._jaxapi import Transform
+from jscope._keys import Keys
 
-Fold = Callable[[], Any]
-"""Gives the number of this iteration, layer or instance."""
+
+class Bar(NamedTuple):
+    """A place in a transform of jscope's that values assigned in it cannot leave."""
+
+    name: str
+    reason: str
+    fix: str
+
+
+class Bars(NamedTuple):
+    """What cannot be done on a level, and why not."""
+
+    draw: Transform | None = None
+    """The raw transform around it that would repeat its keys."""
+    assign: Transform | Bar | None = None
+    """What keeps values that are assigned in it from getting out."""
+    outside: Bar | None = None
+    """The same, of variables that were made outside: of one of several instances, each of which
+    has variables of its own."""
+    collect: bool = False
+    """Whether what is added to collections cannot get out."""
+
+
+class Plan:
+    """What a function used and assigned when it was run without values.
+
+    Attributes:
+      used: The stacked variables of which it had one layer.
+      assigned: Names, in order.
+      inner: For each function of the transform the plans of the transforms in it, in order.
+      made: Whether it is whole.
+    """
+
+    __slots__ = ("assigned", "inner", "made", "used")
+
+    def __init__(self) -> None:
+        self.used: dict[str, None] = {}
+        self.assigned: dict[str, None] = {}
+        self.inner: dict[int, list[Plan]] = {}
+        self.made = False
 
 
 class Level:
     """State and keys as one function of the pass sees them.
 
     Attributes:
-      key: What draws are derived from; None where there is no randomness.
-      folds: Numbers of this iteration and those around it, innermost first, for keys.
-      counts: How many keys were drawn in each scope.
+      keys: What is drawn from.
       values: Values that are this level's own, by full name: assigned here, carried into it by a
         loop, or this layer's part of a stacked variable.
-      collected: Key, scope and value of what was added to collections here.
-      collects: Whether such values can get out.
+      carried: Names of the variables that may be assigned; None for those of the level around.
       assigned: Names that were assigned here, in order.
+      collected: Key, scope and value of what was added to collections here.
+      bars: What cannot be done here.
       sizes: Leading axes of the variables that are made here, outermost first.
-      splits: Whether this is one of several instances, each with variables of its own.
-      planning: Whether this run only finds out what is read and assigned: nothing is computed.
+      planning: Whether this run only finds out what is used and assigned: nothing is computed.
       used: While planning, the stacked variables of which this level has one layer.
       parts: Placeholders for that layer, by full name.
-      bars_draw: The raw transform around this level that would repeat its keys, if any.
-      bars_assign: What around this level keeps assigned values from getting out, if anything.
-      trace: The trace that it runs in.
       place: The calls around it.
+      trace: The trace that it runs in.
       mesh: The mesh that is set there.
     """
 
     __slots__ = (
-        "_forks",
+        "_next",
         "assigned",
-        "bars_assign",
-        "bars_draw",
+        "bars",
+        "carried",
         "collected",
-        "collects",
-        "counts",
-        "folds",
-        "key",
+        "keys",
         "mesh",
         "parent",
         "parts",
         "place",
         "planning",
+        "plans",
         "sizes",
-        "splits",
         "trace",
         "used",
         "values",
@@ -69,36 +101,29 @@ class Level:
     def __init__(
         self,
         parent: Level | None,
+        keys: Keys,
         *,
-        key: jax.Array | None,
-        fold: Fold | None = None,
-        counts: Mapping[str, int] | None = None,
         values: Mapping[str, Any] | None = None,
+        carried: tuple[str, ...] | None = None,
+        bars: Bars = Bars(),  # noqa: B008 - it is immutable
         sizes: tuple[int, ...] = (),
-        splits: bool = False,
-        collects: bool = True,
         planning: bool = False,
-        bars_draw: Transform | None = None,
-        bars_assign: Transform | None = None,
+        plans: list[Plan] | None = None,
         place: Place = (),
     ) -> None:
         self.parent = parent
-        self.key = key
-        outer = parent.folds if parent else ()
-        self.folds: tuple[Fold, ...] = (fold, *outer) if fold else outer
-        self.counts = dict(counts or {})
-        self._forks: list[_Fork] = []
+        self.keys = keys
         self.values = dict(values or {})
+        self.carried = carried
         self.assigned: dict[str, None] = {}
-        self.sizes = sizes
-        self.splits = splits
         self.collected: list[tuple[str, str, Any]] = []
-        self.collects = collects
+        self.bars = bars
+        self.sizes = sizes
         self.planning = planning
+        self.plans = [] if plans is None else plans  # of the transforms in it, in order
+        self._next = 0
         self.used: dict[str, None] = {}
         self.parts: dict[str, Any] = {}
-        self.bars_draw = bars_draw
-        self.bars_assign = bars_assign
         self.place = place
         self.trace: Any = None
         self.mesh: Any = None
@@ -108,11 +133,21 @@ class Level:
         self.trace = _jaxapi.current_ref()
         self.mesh = jax.sharding.get_abstract_mesh()
 
+    def next_plan(self) -> Plan:
+        """The plan of the next transform in it: as recorded while planning, or a new one."""
+        number, self._next = self._next, self._next + 1
+        if number < len(self.plans):
+            return self.plans[number]
+        plan = Plan()
+        if self.planning:
+            self.plans.append(plan)
+        return plan
+
     def part(self, name: str, whole: Any) -> Any:
         """While planning, this layer's or instance's part of a variable [n, ...]."""
         part = self.parts.get(name)
         if part is None:
-            if self.splits:
+            if self.bars.outside is not None:
                 part = _jaxapi.instance(self.trace(), whole)
             else:
                 part = _jaxapi.layer(self.trace(), self.mesh, whole)
@@ -125,6 +160,11 @@ class Level:
         return len(self.sizes) > (len(self.parent.sizes) if self.parent else 0)
 
     @property
+    def outermost(self) -> Level:
+        """The level of the function of the pass."""
+        return self.parent.outermost if self.parent else self
+
+    @property
     def depth(self) -> int:
         """How many levels are around this one."""
         return self.parent.depth + 1 if self.parent else 0
@@ -133,60 +173,3 @@ class Level:
         """What was added to collections here and before on the levels around."""
         around = self.parent.all_collected() if self.parent else []
         return around + self.collected
-
-    def raise_counts(self, counts: Mapping[str, int]) -> None:
-        """Notes draws made on a level inside this one."""
-        for scope, count in counts.items():
-            self.counts[scope] = max(count, self.counts.get(scope, 0))
-
-    def draw(self, scope: str) -> jax.Array:
-        """The next key of a scope; the caller has made sure that there is one."""
-        number = self.counts.get(scope, 0)
-        self.counts[scope] = number + 1
-        words = _path.draw_words(scope, number)
-        assert self.key is not None
-        key = jax.random.fold_in(jax.random.fold_in(self.key, words[0]), words[1])
-        for fold in self.folds:  # the innermost iteration first
-            key = jax.random.fold_in(key, fold())
-        return key
-
-    def enter_branches(self, branches: tuple[tuple[Any, Any], ...]) -> None:
-        """To be called before draws, with the raw ``cond`` and ``switch`` calls around them.
-
-        Only one branch runs. So each starts from the counts at the ``cond``, as in the program
-        without it, and what follows the ``cond`` continues after the branch that drew most.
-        """
-        depth = 0
-        while depth < min(len(branches), len(self._forks)):
-            fork, (call, branch) = self._forks[depth], branches[depth]
-            if fork.call != call:
-                break
-            depth += 1
-            if fork.branch != branch:
-                self._leave(depth)
-                fork.raise_most(self.counts)
-                fork.branch = branch
-                self.counts = dict(fork.start)
-        self._leave(depth)
-        for call, branch in branches[depth:]:
-            self._forks.append(_Fork(call, branch, dict(self.counts)))
-
-    def _leave(self, depth: int) -> None:
-        while len(self._forks) > depth:
-            self.raise_counts(self._forks.pop().most)
-
-
-class _Fork:
-    """A raw ``cond`` or ``switch`` whose branches are being traced."""
-
-    __slots__ = ("branch", "call", "most", "start")
-
-    def __init__(self, call: Any, branch: Any, start: dict[str, int]) -> None:
-        self.call = call
-        self.branch = branch
-        self.start = start
-        self.most: dict[str, int] = {}
-
-    def raise_most(self, counts: Mapping[str, int]) -> None:
-        for scope, count in counts.items():
-            self.most[scope] = max(count, self.most.get(scope, 0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -17,14 +17,15 @@ from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._calls import Alike
 from jscope._effects import bars_assign, bars_draw, check_assign, check_put
-from jscope._jaxapi import Transform
-from jscope._level import Fold, Level
+from jscope._keys import Fold, Keys, after
+from jscope._level import Bar, Bars, Level
 from jscope._pass import Pass, unplanned
 from jscope._report import brief, where
 from jscope._state import unfit
 from jscope.errors import Site, StateError, TransformError
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Lift:
@@ -36,17 +37,19 @@ class Lift:
         crossing = running.calls.crossing(self.parent)
         self._place = running.calls.observe(self.parent)[1]
         self._calls: dict[Any, object] = {}
-        self._bars_draw = bars_draw(self.parent, crossing)
-        self._bars_assign = bars_assign(self.parent, crossing)
-        self.parent.enter_branches(crossing.branches)
+        self._bars = Bars(
+            draw=bars_draw(self.parent, crossing), assign=bars_assign(self.parent, crossing)
+        )
+        self.parent.keys.enter_branches(crossing.branches)
         self.counts: dict[str, int] | None = None
         self.planning = self.parent.planning
+        self._plan = self.parent.next_plan()
         self.assigned: dict[str, None] = {}
         self.used: dict[str, None] = {}
 
     @property
     def has_rng(self) -> bool:
-        return self.parent.key is not None
+        return self.parent.keys.key is not None
 
     def call(
         self,
@@ -58,9 +61,9 @@ class Lift:
         fold: Fold | None = None,
         key: jax.Array | None = None,
         sizes: tuple[int, ...] = (),
-        splits: bool = False,
+        bar: Bar | None = None,
+        outside: Bar | None = None,
         collects: bool = False,
-        bars_assign: str | None = None,
         which: int = 0,
         alike: int = 0,
     ) -> tuple[Any, Level]:
@@ -72,73 +75,132 @@ class Lift:
           fn: The user's function.
           args: For ``fn``.
           kwargs: For ``fn``.
-          values: Values that are the level's own.
+          values: Values that are the level's own; only these can be assigned. None if what is
+            assigned is returned from the transform, whatever it is.
           fold: Gives the number of this iteration, to be folded into keys.
           key: The key, if not that of the level around.
           sizes: The axis that variables made in ``fn`` get.
-          splits: Whether only variables made in ``fn`` can be assigned.
+          bar: Why nothing can be assigned.
+          outside: Why variables that were made outside cannot be assigned.
           collects: Whether what is added to collections is returned from the transform.
-          bars_assign: The place, if nothing can be assigned in it.
           which: Number of the function, where the transform has several: runs of one are one call.
           alike: Number of the first function that is equal to it.
         """
+        around, run = self.parent.keys, object()
         if self.counts is None:
-            self.counts = dict(self.parent.counts)
-        bar, run = self._bars_assign, object()
-        if bars_assign is not None:
-            bar = Transform(bars_assign, None, once=False)
+            self.counts = dict(around.counts)
+        bars = self._bars._replace(
+            assign=bar or self._bars.assign,
+            outside=outside,
+            collect=self.parent.bars.collect or not collects,
+        )
         level = Level(
             self.parent,
-            key=self.parent.key if key is None else key,
-            fold=fold,
-            counts=self.counts,
+            Keys(
+                around.key if key is None else key,
+                (fold, *around.folds) if fold else around.folds,
+                self.counts,
+            ),
             values=values,
+            carried=None if values is None else tuple(values),
+            bars=bars,
             sizes=self.parent.sizes + sizes,
             planning=self.planning,
-            splits=splits,
-            collects=collects and self.parent.collects,
-            bars_draw=self._bars_draw,
-            bars_assign=bar,
+            plans=None if self.planning else self._plan.inner.get(which),
             place=(*self._place, (self._call(which), run), (Alike(self._call(-1), alike), run)),
         )
         out = _pass.enter(self.running, level, fn, args, kwargs or {})
-        level.enter_branches(())
-        self.parent.raise_counts(level.counts)
+        level.keys.enter_branches(())
+        around.raise_counts(level.keys.counts)
         self.assigned |= level.assigned
         self.used |= level.used
+        if self.planning:
+            self._plan.inner[which] = level.plans
         return out, level
 
     def _call(self, which: int) -> object:
         return self._calls.setdefault(which, object())
 
-    def read(self, names: Sequence[str]) -> dict[str, Any]:
+    def pure(
+        self,
+        fn: Callable[..., R],
+        *,
+        sizes: tuple[int, ...] = (),
+        bar: Bar | None = None,
+        which: int = 0,
+        alike: int = 0,
+    ) -> Callable[..., tuple[R, dict[str, Any]]]:
+        """``pure(state, number, *args) -> (out, state)``: ``fn`` as a function of the state.
+
+        Args:
+          fn: The user's function.
+          sizes: As of ``call``, like all that follow.
+          bar: Why nothing can be assigned.
+          which: Number of the function.
+          alike: Number of the first function that is equal to it.
+        """
+
+        def pure(state: dict[str, Any], number: Any, *args: Any) -> tuple[R, dict[str, Any]]:
+            out, level = self.call(
+                fn,
+                args,
+                values=state,
+                fold=None if number is None else lambda: number,
+                sizes=sizes,
+                bar=bar,
+                which=which,
+                alike=alike,
+            )
+            return out, {name: level.values[name] for name in state}
+
+        return pure
+
+    def state(self) -> dict[str, Any]:
+        """The current values of all that functions of this transform may assign."""
+        values = self.running.values
+        if self.planning or values.initializing:
+            return {}
+        level = self.parent
+        while level.carried is None and level.parent is not None:
+            level = level.parent
+        names = values.state_names() if level.carried is None else level.carried
+        return {
+            name: strong(value)
+            for name, value in self.read(names).items()
+            if self.running.is_visible(name)
+        }
+
+    def read(self, names: Iterable[str]) -> dict[str, Any]:
         """The current values of variables, as the level around sees them."""
         return {name: _current(self.running, name) for name in names}
 
-    def resolve(self, run: Callable[[Sequence[str]], tuple[R, Mapping[str, Any]]]) -> R:
-        """Runs a transform that has to know beforehand which variables its functions assign.
-
-        Args:
-          run: Given those names, returns the result and their new values.
-        """
-        if self._may_assign:
-            self.plan(lambda: (run(()), None)[1])
-        names = tuple(self.assigned)
-        out, state = run(() if self.planning else names)
-        return self.finish(out, state)
-
-    @property
-    def _may_assign(self) -> bool:
-        values = self.running.values
-        return values.has_state and not values.initializing and not self.planning
-
-    def plan(self, run: Callable[[], Any]) -> Any:
-        """Finds out what functions use and assign, and the shapes of the result of ``run``."""
+    def plan(self, run: Callable[[], Any]) -> None:
+        """Finds out what functions use and assign when ``run`` runs them."""
         self.planning = True
         try:
-            return jax.eval_shape(run)
+            jax.eval_shape(run)
         finally:
             self.planning = self.parent.planning
+
+    def planned(self, run: Callable[[], T]) -> T:
+        """The result of ``run``, which needs to know what its functions use and assign.
+
+        It is run to find out, but where that was done when the function around was planned.
+        """
+        if not self.planning:
+            if not self._plan.made:
+                self.plan(run)
+                self._note_plan()
+            self.assigned = dict(self._plan.assigned)
+            self.used = dict(self._plan.used)
+        out = run()
+        if self.planning:
+            self._note_plan()
+        return out
+
+    def _note_plan(self) -> None:
+        self._plan.assigned, self._plan.used = dict(self.assigned), dict(self.used)
+        self._plan.made = True
 
     def finish(self, out: R, state: Mapping[str, Any]) -> R:
         """Writes what was assigned inside to the level around."""
@@ -150,6 +212,11 @@ class Lift:
             else:
                 raise unplanned(name)
         return out
+
+
+def strong(array: jax.Array) -> jax.Array:
+    """An array whose dtype is its own: what a loop carries must not change its type."""
+    return jax.lax.convert_element_type(array, array.dtype)
 
 
 def pair(what: str, out: Any, wanted: str) -> tuple[Any, Any]:
@@ -243,21 +310,18 @@ def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]],
         if not isinstance(carry, Carry):
             raise _not_a_carry(carry)
         _pass.current("functionalize")
-        key, outer = None, lift.parent.key
+        key, outer = None, lift.parent.keys.key
         if carry.key is not None and outer is not None:
             key = jax.random.wrap_key_data(carry.key, impl=jax.random.key_impl(outer))
         out, level = lift.call(fn, args, kwargs, values=carry.state, key=key)
         state = {name: level.values[name] for name in carry.state}
-        if key is not None and level.counts != lift.counts:
-            carry = carry._replace(key=jax.random.key_data(jax.random.fold_in(key, _NEXT)))
+        if key is not None and level.keys.counts != lift.counts:
+            carry = carry._replace(key=jax.random.key_data(after(key)))
         return out, carry._replace(state=state)
 
     del pure.__wrapped__  # its signature is not that of fn
-    names = () if lift.planning else running.values.state_names()
-    state = lift.read([name for name in names if running.is_visible(name)])
-    state = {name: jax.lax.convert_element_type(x, x.dtype) for name, x in state.items()}
-    key = lift.parent.key
-    return pure, Carry(state, None if key is None else jax.random.key_data(key))
+    key = lift.parent.keys.key
+    return pure, Carry(lift.state(), None if key is None else jax.random.key_data(key))
 
 
 def _other_pass() -> TransformError:
@@ -275,10 +339,6 @@ def _not_a_carry(value: object) -> StateError:
         name="",
         sites=(),
     )
-
-
-_NEXT = 0x6E657874
-"""Folded into a carry's key after each application that draws; the text "next"."""
 
 
 def put_carry(carry: Carry) -> None:

@@ -19,13 +19,12 @@ from jscope._layer import (
     check_array,
     check_training,
     layer_scope,
-    ones,
-    zeros,
 )
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._state import assign_moving_average
-from jscope._variable import no_regularizer
+from jscope.initializers import ones, zeros
+from jscope.regularizers import no_regularizer
 
 
 @add_arg_scope

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 import jax
 import numpy as np
 
+from jscope._report import describe
 from jscope.errors import CheckError, TreeTypeError
 
 Tree: TypeAlias = dict[str, Any]
@@ -191,14 +192,6 @@ def grow(items: Iterable[tuple[tuple[str, ...], Any]]) -> Tree:
 
 def _from_items(items: list[tuple[tuple[str, ...], Any]]) -> Params:
     return wrap(grow(items))
-
-
-def describe(leaf: Any) -> str:
-    """``float32[3,4]`` for arrays and their like, else the type's name."""
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    if shape is None or dtype is None:
-        return type(leaf).__name__
-    return f"{dtype}[{','.join(map(str, shape))}]"
 
 
 def _show(tree: Tree) -> str:

@@ -8,415 +8,32 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
-import numpy as np
 
 from jscope import _jaxapi
-from jscope._calls import Calls, Place, RawSites, here, is_rerun, sites
+from jscope._arguments import bad_argument
+from jscope._calls import Calls, here, sites
 from jscope._guard import TraceGuard
+from jscope._keys import Keys
 from jscope._level import Level
-from jscope._params import Params, not_a_mapping, walk
+from jscope._numbering import ScopeNode
+from jscope._path import check_name, is_in
 from jscope._program import Program
-from jscope._report import near_names, quoted, where
-from jscope._reuse import Reuse
-from jscope._spec import Constraint, Initializer, Partitioner, Regularizer, Shape, VariableSpec
+from jscope._record import Record
+from jscope._report import where
+from jscope._settings import Settings
+from jscope._spec import Shape, VariableSpec
+from jscope._values import Values
 from jscope.errors import (
     EagerRecompileWarning,
-    NameClashError,
     NestingError,
     NoPassError,
     Site,
     TransformError,
-    TreeTypeError,
-    VariableNotFoundError,
 )
-
-
-class Settings(NamedTuple):
-    """What a scope hands to the requests and scopes inside it."""
-
-    reuse: Reuse = False
-    dtype: np.dtype[Any] | None = None  # None: nobody asked for one
-    initializer: Initializer | Any = None
-    regularizer: Regularizer | None = None
-    constraint: Constraint | None = None
-    partitioner: Partitioner = None
-    custom_getter: Callable[..., Any] | None = None
-
-
-class Facts(NamedTuple):
-    """What a spec says of a variable, beside its name and type."""
-
-    trainable: bool
-    collections: tuple[str, ...]
-    initializer: Any
-    regularizer: Any
-    constraint: Any
-    partition: Any
-
-
-class ScopeNode:
-    """Which scopes were opened below one scope, for numbering ``default_name``."""
-
-    __slots__ = ("always", "below", "free", "open", "opened_by")
-
-    def __init__(self) -> None:
-        self.below: dict[str, ScopeNode] = {}
-        self.free: dict[str, int] = {}  # default name -> a number below which all are taken
-        self.open = 0  # how often this scope is open right now
-        self.always = False  # opened where JAX calls nothing, so every request sees it
-        self.opened_by: list[Place] = []
-
-    def child(self, name: str) -> ScopeNode:
-        node = self
-        for component in name.split("/"):
-            found = node.below.get(component)
-            if found is None:
-                found = node.below[component] = ScopeNode()
-            node = found
-        return node
-
-    def count_opening(self, place: Place) -> None:
-        if not place:
-            self.always = True
-        elif place not in self.opened_by:
-            self.opened_by.append(place)
-
-    def _is_taken(self, place: Place) -> bool:
-        # What another run of the same call opened does not count: JAX repeated it.
-        return self.always or any(
-            not is_rerun(earlier, place, exactly=True) for earlier in self.opened_by
-        )
-
-    def unique(self, name: str, place: Place) -> str:
-        """``name``, ``name_1``, ... : the first that is not taken."""
-        if not self.child(name)._is_taken(place):
-            return name
-        number = self.free.get(name, 1)
-        while self.child(f"{name}_{number}")._is_taken(place):
-            number += 1
-        if not place:
-            self.free[name] = number
-        return f"{name}_{number}"
-
-    def close(self) -> None:
-        """Numbers below a scope start afresh once it is open nowhere, as in TF1."""
-        if not self.open:
-            self.below.clear()
-            self.free.clear()
-
-
-class Record:
-    """One variable of the pass, from its first request on.
-
-    ``sizes`` are the leading axes of ``aval`` that the levels around the request added; ``start``
-    is what its initial value is made from: a ``Program``, or a constant.
-    """
-
-    __slots__ = ("aval", "facts", "name", "place", "raw_sites", "sizes", "start", "value")
-
-    def __init__(
-        self,
-        name: str,
-        aval: Any,
-        sizes: Shape,
-        value: Any,
-        raw_sites: RawSites,
-        place: Place,
-        facts: Facts,
-        start: Any,
-    ) -> None:
-        self.name = name
-        self.aval = aval
-        self.sizes = sizes
-        self.value = value
-        self.raw_sites = raw_sites
-        self.place = place
-        self.facts = facts
-        self.start = start
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        return sites(self.raw_sites)
-
-    @property
-    def is_computed(self) -> bool:
-        """Whether its initial value is computed from values traced in the user's function."""
-        if isinstance(self.start, Program):
-            return bool(self.start.traced)
-        return isinstance(self.start, _jaxapi.Tracer)
-
-    def spec(self) -> VariableSpec:
-        facts = self.facts._replace(initializer=None) if self.is_computed else self.facts
-        return VariableSpec(
-            self.name,
-            self.aval.shape,
-            self.aval.dtype,
-            **facts._asdict(),
-            sites=self.sites,
-            stack=self.sizes,
-        )
-
-
-class Values(Protocol):
-    """Where a pass takes the values of variables from."""
-
-    keeps: bool
-    """Whether there are values, which may be kept for later requests from other traces."""
-    has_state: bool
-    """Whether there may be variables that are not trainable."""
-    initializing: bool
-    """Whether variables are being made; then nothing is assigned."""
-
-    def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
-        """The value of a variable at its first request, or None where there is none.
-
-        ``start`` is what its initial value is made from, where variables are being made.
-        """
-        ...
-
-    def read(self, name: str, trainable: bool) -> Any:
-        """The value of a variable that was requested before."""
-        ...
-
-    def find(self, name: str, trainable: bool = True) -> Any:
-        """The value of a name that was not requested yet, or None; in state if not trainable."""
-        ...
-
-    def names(self) -> list[str]:
-        """The names that could be found."""
-        ...
-
-    def state_names(self) -> list[str]:
-        """The names of the given variables that may be assigned."""
-        ...
-
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
-        """The error for a name that has no value."""
-        ...
-
-
-class Blank:
-    """Values of init and specs: placeholders that have the types of what apply will be given.
-
-    They are values of the trace that the pass runs in, as the params of a jitted apply are. So all
-    that JAX does to a value from outside of a transform it does to them: batches it or not, keeps
-    its mesh, refuses it.
-    """
-
-    keeps = False
-    initializing = True
-
-    def __init__(self, has_state: bool) -> None:
-        self.has_state = has_state
-        self._made: dict[str, Any] = {}
-        self._trace = _jaxapi.current_ref()
-        self._mesh = jax.sharding.get_abstract_mesh()
-
-    def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
-        value = self._made.get(name)  # there if a template's first call failed and is tried again
-        if value is None or (value.shape, value.dtype) != (shape, dtype):
-            value = _jaxapi.placeholder(self._trace(), self._mesh, shape, dtype)
-            self._made[name] = value
-        return value
-
-    def read(self, name: str, trainable: bool) -> Any:
-        return self._made.get(name)
-
-    def find(self, name: str, trainable: bool = True) -> Any:
-        return None
-
-    def names(self) -> list[str]:
-        return []
-
-    def state_names(self) -> list[str]:
-        return []
-
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
-        raise AssertionError(name)  # every name can be made in init
-
-
-class _Tree:
-    """Reads a nested mapping of arrays by full names, and never changes it."""
-
-    def __init__(self, label: str, tree: object, *, has_state: bool) -> None:
-        if not isinstance(tree, Mapping):
-            raise not_a_mapping(label, tree, has_state=has_state)
-        self.label = label
-        self.tree = tree
-        self._scopes: dict[str, Any] = {"": tree._tree if isinstance(tree, Params) else tree}
-        self._converted: dict[str, Any] = {}
-
-    def _scope(self, prefix: str) -> Any:
-        try:
-            return self._scopes[prefix]
-        except KeyError:
-            above, _, last = prefix.rpartition("/")
-            scope = self._scope(above)
-            found = scope.get(last) if isinstance(scope, Mapping) else None
-            if isinstance(found, Params):
-                found = found._tree
-            self._scopes[prefix] = found
-            return found
-
-    def find(self, name: str) -> Any:
-        prefix, _, last = name.rpartition("/")
-        try:
-            scope = self._scopes[prefix]
-        except KeyError:
-            scope = self._scope(prefix)
-        if type(scope) is not dict and not isinstance(scope, Mapping):
-            return None
-        value = scope.get(last)
-        if type(value) in _jaxapi.ARRAYS or value is None or isinstance(value, jax.Array):
-            return value
-        return None if isinstance(value, Mapping) else self._convert(name, value)
-
-    def _convert(self, name: str, value: Any) -> Any:
-        found = self._converted.get(name)
-        if found is None:
-            if not isinstance(value, np.ndarray | np.generic | int | float | complex):
-                raise _not_an_array(name, value, self.label)
-            with jax.ensure_compile_time_eval():  # an array of no trace, the same for every request
-                found = self._converted[name] = jax.numpy.asarray(value)
-        return found
-
-    def names(self) -> list[str]:
-        return ["/".join(path) for path, leaf in walk(self.tree) if not isinstance(leaf, Mapping)]
-
-    def clash(self, name: str, places: tuple[Site, ...]) -> NameClashError | None:
-        """The error for a name that is a scope here, or has an array on its path."""
-        prefix, _, last = name.rpartition("/")
-        scope = self._scope(prefix)
-        if isinstance(scope, Mapping) and isinstance(scope.get(last), Mapping):
-            return _clash_in_tree(name, self.label, is_scope=True, sites=places)
-        while prefix:
-            above, _, last = prefix.rpartition("/")
-            scope = self._scope(above)
-            held = scope.get(last) if isinstance(scope, Mapping) else None
-            if held is not None and not isinstance(held, Mapping):
-                return _clash_in_tree(name, self.label, is_scope=False, sites=places)
-            prefix = above
-        return None
-
-
-def _not_an_array(name: str, value: object, tree: str) -> TreeTypeError:
-    found = type(value).__name__
-    return TreeTypeError(
-        f"The value of {name!r} in the {tree} given to apply is not an array but {found}.",
-        {"fix": "pass arrays: jax.Array, NumPy or Python numbers."},
-        mismatched={name: ("an array", found)},
-    )
-
-
-def _clash_in_tree(
-    name: str, tree: str, *, is_scope: bool, sites: tuple[Site, ...]
-) -> NameClashError:
-    held = "it is a scope (a mapping)" if is_scope else "a scope on its path is an array"
-    return NameClashError(
-        f"Variable {name} cannot be read: in the {tree} given to apply {held}.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": f"give {tree} of this function's init, with neither a level more nor a "
-            f"level less; {_check_call(tree)} lists every difference at once.",
-        },
-        name=name,
-        other=name,
-        sites=sites,
-    )
-
-
-class Given:
-    """Values of apply: read from any nested mappings, never changed."""
-
-    keeps = True
-    initializing = False
-
-    def __init__(self, params: object, state: object = None, *, has_state: bool = False) -> None:
-        self.has_state = has_state
-        self._params = _Tree("params", params, has_state=has_state)
-        self._state = _Tree("state", state if has_state else {}, has_state=has_state)
-
-    def find(self, name: str, trainable: bool = True) -> Any:
-        value = self._params.find(name) if trainable else None
-        return self._state.find(name) if value is None else value
-
-    def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
-        return (self._params if trainable else self._state).find(name)
-
-    def read(self, name: str, trainable: bool) -> Any:
-        return (self._params if trainable else self._state).find(name)
-
-    def names(self) -> list[str]:
-        return self._params.names() + self._state.names()
-
-    def state_names(self) -> list[str]:
-        return self._state.names()
-
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
-        tree, other = self._params, self._state
-        if not trainable:
-            tree, other = other, tree
-        clash = tree.clash(name, places)
-        if clash is not None:
-            return clash
-        known = tree.names()
-        hint = _nesting_hint(name, tree.label, known)
-        if other.find(name) is not None:
-            hint = (
-                f"it is in the {other.label}: ask for it with trainable={not trainable}, "
-                "as init did, or give params and state in this order."
-            )
-        return _not_in_tree(name, tree.label, known=known, sites=places, hint=hint)
-
-
-def _not_in_tree(
-    name: str,
-    tree: str,
-    *,
-    known: Iterable[str],
-    sites: tuple[Site, ...],
-    hint: str | None,
-) -> VariableNotFoundError:
-    near = tuple(near_names(name, known))
-    return VariableNotFoundError(
-        f"Variable {name} does not exist in the {tree} given to apply.",
-        {
-            "asked": f"at {where(sites)}",
-            "near": quoted(near),
-            "fix": hint
-            or f"give {tree} of this function's init; {_check_call(tree)} lists "
-            "every difference at once.",
-        },
-        name=name,
-        near=near,
-        sites=sites,
-    )
-
-
-def _check_call(tree: str) -> str:
-    return f"jscope.check({tree}, specs{'' if tree == 'params' else '.state()'})"
-
-
-def _nesting_hint(name: str, label: str, known: list[str]) -> str | None:
-    for other in known:
-        if other.endswith("/" + name):
-            level = other.removesuffix("/" + name)
-            path = "".join(f"[{component!r}]" for component in level.split("/"))
-            return f"there is a level too many: give {label}{path}."
-        if name.endswith("/" + other):
-            level = name.removesuffix("/" + other)
-            return f"a level is missing: give {label} in which {level!r} holds what was given."
-    return None
 
 
 class Watcher(Protocol):
@@ -446,14 +63,13 @@ class Pass:
         "scope_names",
         "settings",
         "templates",
-        "trace",
         "values",
         "watched",
     )
 
     def __init__(self, values: Values, root: Any, key: jax.Array | None) -> None:
         self.values = values
-        self.level = Level(None, key=key, planning=not values.keeps)
+        self.level = Level(None, Keys(key), planning=values.planning)
         self.lifts: list[Any] = []  # of functionalize; functions of it do not keep them alive
         self.records: dict[str, Record] = {}
         self.programs: dict[Any, Program] = {}  # of the library's initializers
@@ -469,7 +85,6 @@ class Pass:
         self.prefix = ""
         self.settings: Settings = root._settings
         self.entries: list[Any] = []
-        self.trace: Any = None
         self.frozen = 0  # how many calls are open that must not make variables
         # What a custom getter asked for in place of a name.
         self.renamed: dict[str, str] = {}
@@ -529,6 +144,19 @@ class Pass:
                 return True
             level = level.parent
         return False
+
+    def within(self, scope: Any) -> list[Record]:
+        """The variables of a scope, given by its full name, that the open level sees."""
+        if scope is not None:
+            if not isinstance(scope, str):
+                raise bad_argument("scope", scope, "a full name or None")
+            if scope:
+                check_name(scope, "scope")
+        return [
+            record
+            for record in self.records.values()
+            if is_in(record.name, scope) and self.is_visible(record.name)
+        ]
 
     def write(self, name: str, value: Any) -> None:
         """Assigns to a variable on the open level; while planning, only notes it."""
@@ -661,7 +289,6 @@ def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
     running.level.enter()
-    running.trace = running.level.trace
     eager = _jaxapi.is_eager(_jaxapi.current_trace())
     running.guard.enter()
     _local.current = running

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
-from typing import Any
-
-import numpy as np
 
 from jscope._report import brief
 from jscope.errors import InvalidNameError, NameTypeError
@@ -53,35 +49,6 @@ def split(name: str) -> tuple[str, str]:
     return prefix, last
 
 
-def words(name: str) -> np.ndarray:
-    """Two 32-bit words that stand for a full name in the derivation of keys.
-
-    They are the BLAKE2b hash (8 bytes, little endian) of the components, each preceded by its
-    length in bytes (4 bytes, little endian): ``a/bc`` and ``ab/c`` differ. Initial values depend
-    on it, so it is a file format: a change is a breaking change.
-    """
-    return _words(hashlib.blake2b(_encode(name), digest_size=8))
-
-
-def draw_words(scope: str, number: int) -> np.ndarray:
-    """Two 32-bit words that stand for the draw ``number`` of a scope.
-
-    As ``words``, of the scope's components and then the number (4 bytes, little endian), with the
-    personalization ``draw``: a draw never has the words of a variable. Also a file format.
-    """
-    text = _encode(scope) + number.to_bytes(4, "little")
-    return _words(hashlib.blake2b(text, digest_size=8, person=b"draw"))
-
-
-def _encode(name: str) -> bytes:
-    texts = [component.encode() for component in name.split("/")]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-
-
-def _words(digest: Any) -> np.ndarray:
-    return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)
-
-
 def not_a_name(name: object) -> NameTypeError:
     return NameTypeError(
         f"The name of a variable must be a string, got {brief(name)} of type "
@@ -97,3 +64,8 @@ def not_text(argument: str, name: object) -> NameTypeError:
         name=brief(name),
         kind="scope",
     )
+
+
+def is_in(name: str, scope: str | None) -> bool:
+    """Whether a name is in a scope, by whole components; None and the root hold all."""
+    return not scope or name == scope or name.startswith(f"{scope}/")

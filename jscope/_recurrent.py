@@ -19,14 +19,13 @@ from jscope._layer import (
     check_activation,
     check_array,
     check_size,
-    ones,
-    zeros,
 )
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import Initializer
 from jscope._template import Template, make_template
 from jscope._twins import scan
+from jscope.initializers import ones, zeros
 
 
 class LSTMStateTuple(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import functools
 import os
 import threading
 from collections.abc import Callable
@@ -11,29 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jscope import _jaxapi, _path, initializers
+from jscope import _jaxapi
+from jscope._keys import named_key, numbered_key, words
 from jscope._program import Program, add_place
-from jscope._spec import Initializer, Shape, VariableSpec
+from jscope._spec import Shape, VariableSpec
 
 _CACHED_SAMPLERS = 4096
 _EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
-
-
-@functools.cache
-def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
-    """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
-    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
-        return initializers.glorot_uniform
-    if jnp.issubdtype(dtype, jnp.integer) or dtype == np.bool_:
-        return initializers.zeros
-    return None
-
-
-def named_key(key: jax.Array, words: Any) -> jax.Array:
-    """The key of the variable whose name has these words."""
-    return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
 def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
@@ -56,10 +40,8 @@ def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
             return one(key)
 
         def layer(numbers: jax.Array) -> jax.Array:
-            own = key
-            for axis in reversed(range(len(stack))):  # the innermost stack first
-                own = jax.random.fold_in(own, numbers[axis])
-            return one(own)
+            axes = reversed(range(len(stack)))  # the innermost stack first
+            return one(numbered_key(key, (numbers[axis] for axis in axes)))
 
         numbers = jnp.indices(stack).reshape(len(stack), -1).T
         # A loop, which gives the same bits as without a stack.
@@ -102,7 +84,7 @@ class Sampler:
         if isinstance(start, Program):
             sampler = self._find(start, spec.stack)
             try:
-                return sampler(self._key_data, _path.words(spec.name), *start.consts)
+                return sampler(self._key_data, words(spec.name), *start.consts)
             except Exception as error:  # of a compiler, or of a callback
                 add_place(error, spec.name, spec, spec.sites)
                 raise

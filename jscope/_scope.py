@@ -13,19 +13,15 @@ import numpy as np
 from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._calls import Place, here
-from jscope._pass import Pass, ScopeNode, Settings
+from jscope._numbering import ScopeNode
+from jscope._pass import Pass
 from jscope._path import check_name, join, not_text
 from jscope._report import brief, describe, where
+from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
+from jscope._settings import CustomGetter, Settings, check_getter
+from jscope._shape import dtype_or_none, not_a_dtype, not_an_initializer
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
-from jscope._variable import (
-    CustomGetter,
-    check_function,
-    dtype_or_none,
-    not_a_dtype,
-    not_a_getter,
-    not_an_initializer,
-)
 from jscope.errors import (
     ArgumentError,
     InvalidNameError,
@@ -218,12 +214,6 @@ def _scope_initializer(initializer: Any) -> Any:
     if isinstance(initializer, str | bytes | dict):
         raise not_an_initializer("variable_scope", initializer, here())
     return initializer
-
-
-def check_getter(getter: Any) -> Any:
-    if getter is not None and not callable(getter):
-        raise not_a_getter(getter)
-    return getter
 
 
 def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:

@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeAlias
 import jax
 import numpy as np
 
-from jscope._params import Params, describe, grow, wrap
+from jscope._params import Params, grow, wrap
+from jscope._report import describe
 from jscope.errors import Site
 
 Shape: TypeAlias = tuple[int, ...]
@@ -126,3 +127,10 @@ class Specs(Mapping[str, VariableSpec]):
                 if spec.trainable is trainable
             )
         )
+
+
+def of_layers(fn: Callable[[Any], Any], value: Any, axes: int) -> Any:
+    """A regularizer or constraint, of each layer of a stacked variable by itself."""
+    for _ in range(axes):  # none if negative: the open level is one layer
+        fn = jax.vmap(fn)
+    return fn(value)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._arguments import as_bool, as_int, bad_argument
-from jscope._lift import Lift, assigned_values, pair
+from jscope._level import Bar
+from jscope._lift import Lift, assigned_values, pair, strong
 from jscope._pass import Pass
 from jscope._report import describe
 from jscope.errors import TransformError
@@ -91,26 +92,24 @@ def _scan(
     xs: tuple[Any, ...],
 ) -> Any:
     lift = Lift(running)
-    carry = jax.tree.map(_strong, carry)
+    carry = jax.tree.map(lambda leaf: strong(jnp.asarray(leaf)), carry)
     xs = jax.tree.map(jnp.asarray, xs)
     given = jax.tree.map(describe, carry)
     numbers = jnp.arange(n) if lift.has_rng else None
+    layer = lift.pure(block, sizes=(n,))
 
     def run() -> tuple[Any, Any]:
         stacks, outer = _divide(lift)
 
         def body(carry: Any, x: Any) -> tuple[Any, Any]:  # a new one, or JAX knows the plan's
             (carry, outer), (number, slices, x) = carry, x
-            fold = None if number is None else lambda: number
-            values = {**outer, **slices}
-            out, level = lift.call(block, (carry, *x), fold=fold, values=values, sizes=(n,))
+            out, state = layer({**outer, **slices}, number, carry, *x)
             after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
             found = jax.tree.map(describe, after)
             if given != found:
                 raise _carry_changed(str(given), str(found))
-            outer = {name: level.values[name] for name in outer}
-            changed = {name: level.values[name] for name in slices if name in level.assigned}
-            return (after, outer), (y, changed)
+            changed = {name: state[name] for name in slices if name in lift.assigned}
+            return (after, {name: state[name] for name in outer}), (y, changed)
 
         (after, outer), (ys, changed) = jax.lax.scan(
             jax.checkpoint(body, prevent_cse=False) if checkpoint else body,
@@ -121,7 +120,7 @@ def _scan(
         )
         return (after, ys) if xs else after, {**outer, **changed}
 
-    return lift.finish(*_planned(lift, run))
+    return lift.finish(*lift.planned(run))
 
 
 def _carry_changed(asked: str, found: str) -> TransformError:
@@ -134,13 +133,6 @@ def _carry_changed(asked: str, found: str) -> TransformError:
         asked=asked,
         found=found,
     )
-
-
-def _planned(lift: Lift, run: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """The results of ``run``, which plans where there are no values, and before it uses them."""
-    if not lift.planning:
-        lift.plan(run)
-    return run()
 
 
 def split(
@@ -164,7 +156,7 @@ def split(
             fold=lambda: jax.lax.axis_index(axis_name),
             values=slices,
             sizes=(jax.lax.axis_size(axis_name),),
-            splits=True,
+            outside=_SPLIT,
         )
         return out, assigned_values(level)
 
@@ -178,7 +170,7 @@ def split(
             over(lambda *_: None, lift.read(list(lift.used)), 0)
         return out
 
-    return lift.finish(*_planned(lift, run))
+    return lift.finish(*lift.planned(run))
 
 
 def _divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -188,7 +180,8 @@ def _divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
     return lift.read(list(lift.used)), lift.read([x for x in lift.assigned if x not in lift.used])
 
 
-def _strong(leaf: Any) -> jax.Array:
-    """An array whose dtype is its own: a carry must not change its type."""
-    array = jnp.asarray(leaf)
-    return jax.lax.convert_element_type(array, array.dtype)
+_SPLIT = Bar(
+    "jscope.vmap(variables='split')",
+    "it was made outside, and every instance would assign a value of its own",
+    "make the variable inside the function, or return the values and assign one outside.",
+)

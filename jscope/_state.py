@@ -15,8 +15,8 @@ from jscope._effects import check_assign
 from jscope._pass import Pass
 from jscope._path import check_name, join, not_a_name
 from jscope._report import array_type, dims, near_names, some_of, where
+from jscope._request import Request, answer
 from jscope._reuse import AUTO_REUSE
-from jscope._variable import Request, answer, no_regularizer
 from jscope.errors import (
     AssignmentError,
     Site,
@@ -24,6 +24,7 @@ from jscope.errors import (
     TransformError,
     VariableNotFoundError,
 )
+from jscope.regularizers import no_regularizer
 
 
 def assign(name: str, value: Any) -> jax.Array:

@@ -10,8 +10,8 @@ from jscope import _calls, _pass
 from jscope._arguments import bad_argument
 from jscope._path import check_name, not_text
 from jscope._report import where
-from jscope._scope import VariableScope, check_getter, variable_scope
-from jscope._variable import CustomGetter
+from jscope._scope import VariableScope, variable_scope
+from jscope._settings import CustomGetter, check_getter
 from jscope.errors import NameTypeError
 
 R = TypeVar("R")

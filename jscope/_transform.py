@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jscope import _jaxapi, _pass, _path
+from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
+from jscope._keys import Rng, as_key
 from jscope._params import Params, grow, is_array, walk, wrap
-from jscope._pass import Blank, Given, Pass
-from jscope._program import Program
+from jscope._pass import Pass
 from jscope._report import report_at
-from jscope._rng import Rng, as_key
-from jscope._sampling import Sampler, named_key
+from jscope._sampling import Sampler
 from jscope._scope import VariableScope
-from jscope._spec import Shape, Specs, VariableSpec
+from jscope._spec import Specs, VariableSpec
+from jscope._values import Blank, Given, Replay
 from jscope.errors import InitializerError, JscopeError, Site, TransformError
 
 P = ParamSpec("P")
@@ -242,18 +240,18 @@ def _complete(
         failed = error
     if not (_jaxapi.is_jit_disabled() or running.calls.skips):
         return
-    if failed is None and not (running.numbered or running.level.counts):
+    if failed is None and not (running.numbered or running.level.keys.counts):
         return
 
     def whole(given: tuple[Any, ...], rng: Rng, args: Any, kwargs: Any) -> Any:
         values = Given(*given, has_state=running.values.has_state)
         compiled = Pass(values, _root(), as_key(rng))
         _pass.run(compiled, fn, args, kwargs)
-        return compiled.numbered, compiled.level.counts
+        return compiled.numbered, compiled.level.keys.counts
 
     numbered, counts = _abstractly(whole, given, rng, args, kwargs)
     missing = numbered - running.numbered
-    if missing or counts != running.level.counts:
+    if missing or counts != running.level.keys.counts:
         raise _skipped(sorted(missing)) from failed
     if failed is not None:
         raise failed
@@ -413,36 +411,6 @@ def _initialize(
     return params, state
 
 
-class _Replay(Given):
-    """Values of the second run of init: sampled ones are given, computed ones are kept."""
-
-    initializing = True
-
-    def __init__(self, given: Params, key: jax.Array | None) -> None:
-        super().__init__(given, {}, has_state=True)
-        self.computed: dict[str, jax.Array] = {}
-        self._key = key
-        self._trace = _jaxapi.current_ref()
-
-    def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
-        value = self.find(name)
-        if value is None and isinstance(start, jax.Array | Program):
-            with _jaxapi.within(self._trace()):  # the request may be inside a transform
-                value = self.computed[name] = _jaxapi.on_mesh(self._compute(name, start, dtype))
-        return value
-
-    def _compute(self, name: str, start: Any, dtype: np.dtype[Any]) -> jax.Array:
-        if not isinstance(start, Program):
-            return jnp.asarray(start, dtype)
-        key = jax.random.key(0) if self._key is None else self._key
-        return start(named_key(key, _path.words(name)))
-
-    def read(self, name: str, trainable: bool) -> Any:
-        return self.computed.get(name, self.find(name))
-
-
 def _computed(
     fn: Callable[..., Any],
     specs: Sequence[VariableSpec],
@@ -461,7 +429,7 @@ def _computed(
     given = wrap(grow((tuple(name.split("/")), value) for name, value in sampled.items()))
 
     def trace(arrays: Any, given: Params) -> list[jax.Array]:
-        values = _Replay(given, key)
+        values = Replay(given, key)
         args, kwargs = merge(arrays)
         _pass.run(Pass(values, _root(), key), fn, args, kwargs)
         missing = [spec.name for spec in wanted if spec.name not in values.computed]

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
+from jscope._effects import TWINS
+from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair
 from jscope._stack import split
 
@@ -279,8 +281,9 @@ def vmap(
                 fun,
                 args,
                 kwargs,
+                values={},
                 fold=lambda: jax.lax.axis_index(name),
-                bars_assign="jscope.vmap(variables='share')",
+                bar=_SHARED,
             )[0]
 
         return jax.vmap(instance, in_axes, out_axes, axis_name=name, **more)(*args, **kwargs)
@@ -333,23 +336,19 @@ def scan(
     for leaf in jax.tree.leaves(xs)[:1] if length is None else ():
         count = jnp.shape(leaf)[0] if jnp.shape(leaf) else None
     numbers = None if count is None or not lift.has_rng else jnp.arange(count)
+    step = lift.pure(f)
 
-    def run(names: Sequence[str]) -> tuple[Any, Any]:
-        def body(carry: Any, x: Any) -> Any:
-            (carry, state), (number, x) = carry, x
-            fold = None if number is None else lambda: number
-            out, level = lift.call(f, (carry, x), values=state, fold=fold)
-            carry, y = pair("result of f of scan", out, "(carry, y)")
-            return (carry, {name: level.values[name] for name in state}), y
+    def body(carry: Any, x: Any) -> Any:
+        (carry, state), (number, x) = carry, x
+        out, state = step(state, number, carry, x)
+        carry, y = pair("result of f of scan", out, "(carry, y)")
+        return (carry, state), y
 
-        carry = init, lift.read(names)
-        (carry, state), ys = jax.lax.scan(
-            body, carry, (numbers, xs), length, reverse, unroll, **options
-        )
-        return (carry, ys), state
-
-    out: tuple[Any, Any] = lift.resolve(run)
-    return out
+    carry = init, lift.state()
+    (carry, state), ys = jax.lax.scan(
+        body, carry, (numbers, xs), length, reverse, unroll, **options
+    )
+    return lift.finish((carry, ys), state)
 
 
 def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001
@@ -384,12 +383,8 @@ def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa
     leaves = jax.tree.leaves(xs)
     numbers = jnp.arange(leaves[0].shape[0]) if leaves and lift.has_rng else None
 
-    def element(given: Any) -> Any:
-        number, x = given
-        fold = None if number is None else lambda: number
-        return lift.call(f, (x,), fold=fold, bars_assign="jscope.map(batch_size=...)")[0]
-
-    return jax.lax.map(element, (numbers, xs), batch_size=batch_size)
+    element = lift.pure(f, bar=_BATCHED)
+    return jax.lax.map(lambda given: element({}, *given)[0], (numbers, xs), batch_size=batch_size)
 
 
 def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
@@ -421,33 +416,22 @@ def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
       0.625 4
     """
     running = _pass.current("while_loop")
-    test_lift, lift = Lift(running), Lift(running)
+    test = Lift(running).pure(cond_fun, bar=_CONDITION)
+    lift = Lift(running)
+    step = lift.pure(body_fun)
 
-    def run(names: Sequence[str]) -> tuple[Any, Any]:
-        def fold(number: Any) -> Any:
-            return None if number is None else lambda: number
+    def body(given: Any) -> Any:
+        number, state, value = given
+        value, state = step(state, number, value)
+        return None if number is None else number + 1, state, value
 
-        def test(given: Any) -> Any:
-            number, state, value = given
-            return test_lift.call(
-                cond_fun,
-                (value,),
-                values=state,
-                fold=fold(number),
-                bars_assign="jscope.while_loop(cond_fun)",
-            )[0]
+    def go_on(given: Any) -> Any:
+        number, state, value = given
+        return test(state, number, value)[0]
 
-        def body(given: Any) -> Any:
-            number, state, value = given
-            value, level = lift.call(body_fun, (value,), values=state, fold=fold(number))
-            state = {name: level.values[name] for name in state}
-            return None if number is None else number + 1, state, value
-
-        number = jnp.int32(0) if lift.has_rng else None
-        _, state, value = jax.lax.while_loop(test, body, (number, lift.read(names), init_val))
-        return value, state
-
-    return lift.resolve(run)
+    number = jnp.int32(0) if lift.has_rng else None
+    _, state, value = jax.lax.while_loop(go_on, body, (number, lift.state(), init_val))
+    return lift.finish(value, state)
 
 
 def fori_loop(
@@ -481,18 +465,16 @@ def fori_loop(
       6 6
     """
     lift = Lift(_pass.current("fori_loop"))
+    step = lift.pure(body_fun)
 
-    def run(names: Sequence[str]) -> tuple[Any, Any]:
-        def body(i: Any, given: Any) -> Any:
-            state, value = given
-            value, level = lift.call(body_fun, (i, value), values=state, fold=lambda: i)
-            return {name: level.values[name] for name in state}, value
+    def body(i: Any, given: Any) -> Any:
+        state, value = given
+        value, state = step(state, i, i, value)
+        return state, value
 
-        given = lift.read(names), init_val
-        state, value = jax.lax.fori_loop(lower, upper, body, given, unroll=unroll)
-        return value, state
-
-    return lift.resolve(run)
+    given = lift.state(), init_val
+    state, value = jax.lax.fori_loop(lower, upper, body, given, unroll=unroll)
+    return lift.finish(value, state)
 
 
 def cond(
@@ -526,12 +508,9 @@ def cond(
       1 0
     """
     lift = Lift(_pass.current("cond"))
-
-    def run(names: Sequence[str]) -> tuple[Any, Any]:
-        true, false = _branches(lift, (true_fun, false_fun), names)
-        return jax.lax.cond(pred, true, false, *operands, **options)  # type: ignore[no-any-return]
-
-    return _resolve_branches(lift, run, (true_fun, false_fun), operands)
+    true, false = _branches(lift, (true_fun, false_fun), operands)
+    out, state = jax.lax.cond(pred, true, false, *operands, **options)
+    return lift.finish(out, state)
 
 
 def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options: Any) -> Any:
@@ -560,28 +539,60 @@ def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options:
       10
     """
     lift = Lift(_pass.current("switch"))
-
-    def run(names: Sequence[str]) -> tuple[Any, Any]:
-        lifted = _branches(lift, branches, names)
-        return jax.lax.switch(index, lifted, *operands, **options)  # type: ignore[no-any-return]
-
-    return _resolve_branches(lift, run, branches, operands)
+    lifted = _branches(lift, branches, operands)
+    out, state = jax.lax.switch(index, lifted, *operands, **options)
+    return lift.finish(out, state)
 
 
-def _branches(lift: Lift, branches: Sequence[_Function], names: Sequence[str]) -> list[_Function]:
-    def lifted(which: int, *operands: Any) -> tuple[Any, dict[str, Any]]:
-        values = lift.read(names)
-        alike = list(branches).index(branches[which])
-        out, level = lift.call(branches[which], operands, values=values, which=which, alike=alike)
-        return out, {name: level.values[name] for name in names}
-
-    return [functools.partial(lifted, which) for which in range(len(branches))]
-
-
-def _resolve_branches(
-    lift: Lift, run: _Function, branches: Sequence[_Function], operands: Sequence[Any]
-) -> Any:
+def _branches(
+    lift: Lift, branches: Sequence[_Function], operands: Sequence[Any]
+) -> list[_Function]:
+    functions = list(branches)
+    steps = [
+        lift.pure(function, which=which, alike=functions.index(function))
+        for which, function in enumerate(functions)
+    ]
     if _jaxapi.is_jit_disabled():
         # JAX runs one branch alone; the others count in names and draws all the same.
-        lift.plan(lambda: [branch(*operands) for branch in _branches(lift, branches, ())] and None)
-    return lift.resolve(run)
+        lift.plan(lambda: [step({}, None, *operands) for step in steps] and None)
+    state = lift.state()
+    return [functools.partial(step, state, None) for step in steps]
+
+
+_APART = "every instance would assign a value of its own"
+_OUTSIDE = "return the values and assign one outside"
+_SHARED = Bar(
+    "jscope.vmap(variables='share')",
+    _APART,
+    f"{_OUTSIDE}, or use jscope.vmap(variables='split'), where each instance has variables of its "
+    "own.",
+)
+_BATCHED = Bar(
+    "jscope.map(batch_size=...)",
+    "the elements of a batch run side by side, and each would assign a value of its own",
+    f"leave batch_size out, or {_OUTSIDE}.",
+)
+_CONDITION = Bar(
+    "jscope.while_loop(cond_fun)",
+    "the condition of a loop only looks at its state",
+    "assign it in body_fun.",
+)
+
+TWINS.update(
+    {
+        function.__name__
+        for function in (
+            checkpoint,
+            cond,
+            fori_loop,
+            grad,
+            jit,
+            map,
+            scan,
+            switch,
+            value_and_grad,
+            vmap,
+            while_loop,
+        )
+    }
+)

@@ -17,13 +17,23 @@ import jax.numpy as jnp
 
 from jscope._arguments import bad_argument, number, widened
 from jscope._spec import Regularizer
-from jscope._variable import no_regularizer
 
 __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def no_regularizer(value: jax.Array) -> None:
+    """Switches an inherited regularizer off: ``variable_scope("a", regularizer=no_regularizer)``.
+
+    As in TF1. Takes an array of any shape, returns None.
+
+    Example:
+      >>> import jscope as js
+      >>> js.no_regularizer(1.0)
+    """
 
 
 def l1(scale: float) -> Regularizer:

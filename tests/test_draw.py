@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _path, errors
+from jscope import _keys, errors
 
 
 def words() -> jax.Array:
@@ -82,12 +82,12 @@ def test_every_kind_of_rng_gives_the_keys_of_its_typed_key() -> None:
 
 
 def test_the_derivation_of_keys_is_a_file_format() -> None:
-    assert _path.draw_words("a/b", 3).tolist() == [3342137612, 1327174619]
+    assert _keys.draw_words("a/b", 3).tolist() == [3342137612, 1327174619]
     key = jax.random.key(0)
-    for word in _path.draw_words("a", 0):
+    for word in _keys.draw_words("a", 0):
         key = jax.random.fold_in(key, word)
     assert drawn(in_scopes("a")) == [tuple(jax.random.key_data(key).tolist())]
-    assert _path.draw_words("a", 0).tolist() != _path.words("a").tolist()
+    assert _keys.draw_words("a", 0).tolist() != _keys.words("a").tolist()
 
 
 def test_without_rng_a_draw_is_an_error() -> None:

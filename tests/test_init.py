@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _path
+from jscope import _keys
 
 X = jnp.ones([2, 3])
 
@@ -57,12 +57,12 @@ def test_other_seeds_and_names_give_other_values() -> None:
 
 def test_the_hash_of_names_is_pinned() -> None:
     # A file format: initial values depend on it. A change here is a breaking change.
-    assert _path.words("w").tolist() == [3662133389, 3833210311]
-    assert _path.words("a/bc/w").tolist() != _path.words("ab/c/w").tolist()
+    assert _keys.words("w").tolist() == [3662133389, 3833210311]
+    assert _keys.words("a/bc/w").tolist() != _keys.words("ab/c/w").tolist()
 
 
 def test_ten_thousand_names_do_not_collide() -> None:
-    names = {tuple(_path.words(f"layer_{i // 10}/v{i % 10}").tolist()) for i in range(10_000)}
+    names = {tuple(_keys.words(f"layer_{i // 10}/v{i % 10}").tolist()) for i in range(10_000)}
     assert len(names) == 10_000
 
 

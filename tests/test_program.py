@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _path, _sampling, errors
+from jscope import _keys, _sampling, errors
 
 X = jnp.array([[1.0, 2.0, 4.0], [3.0, 6.0, 0.0]])
 
@@ -281,7 +281,7 @@ def seeded() -> Iterator[None]:
 
 
 def key_of(seed: int, name: str) -> jax.Array:
-    words = _path.words(name)
+    words = _keys.words(name)
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), words[0]), words[1])
 
 

@@ -1,39 +1,19 @@
-"""Pure functions over params, state, gradients, specs and optimizer states, by full name.
-
-A pattern says which names are meant. It is
-
-- a path, matched by whole components: ``"gen"`` is the variable ``gen``, or the scope ``gen`` and
-  all in it, and never ``generator/w``; ``""`` is everything, ``"gen/"`` what is in the scope;
-- a glob, matched with the whole name: ``*`` stands for any text within one component, ``?`` for
-  one character, ``[ab]`` and ``[!ab]`` for one of a set, and the component ``**`` for any number
-  of components, none included: ``"**/bias"``, ``"encoder/**"``, ``"layer_[0-3]/**"``;
-- a compiled ``re.Pattern``, searched in the full name;
-- a function of (name, leaf) that returns a bool;
-- a list, tuple or set of patterns: what any of them means, where each has to mean something.
-
-A pattern that selects nothing is an ``EmptySelectionError``, unless ``allow_empty=True``.
-
-The name of a leaf is its path in the nested mapping. In a pytree that holds such mappings, as the
-state of an optimizer does, it is the path in the innermost one; a leaf in none, such as a count of
-steps, has the empty name.
-
-Nothing here knows about passes.
-"""
+"""Parts of trees: select, partition, merge, mask and labels."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import jax
-import jax.numpy as jnp
 
 from jscope._arguments import bad_argument
-from jscope._names import (
+from jscope._params import Params
+from jscope._report import brief, some_of
+from jscope._spec import Specs
+from jscope.errors import LabelError
+from jscope.tree._names import (
     Item,
     PyTree,
     check_distinct,
@@ -43,36 +23,7 @@ from jscope._names import (
     named,
     params_of,
 )
-from jscope._names import flatten as flatten
-from jscope._names import unflatten as unflatten
-from jscope._params import Params
-from jscope._path import invalid_name
-from jscope._pattern import Pattern, choose, claim, is_glob, show
-from jscope._report import brief, some_of
-from jscope._restack import stack_layers as stack_layers
-from jscope._restack import unstack_layers as unstack_layers
-from jscope._spec import Specs
-from jscope.errors import LabelError, TreeTypeError
-
-__all__ = [
-    "count",
-    "flatten",
-    "labels",
-    "map_with_name",
-    "mask",
-    "merge",
-    "nbytes",
-    "partition",
-    "rename",
-    "select",
-    "stack_layers",
-    "unflatten",
-    "unstack_layers",
-]
-
-
-def __dir__() -> list[str]:
-    return __all__
+from jscope.tree._patterns import Pattern, choose, claim, show
 
 
 @overload
@@ -282,162 +233,4 @@ def _two_labels(name: str, first: tuple[str, object], again: tuple[str, object])
             "fix": "narrow one of the patterns, so that no name has two labels.",
         },
         unexpected=(name,),
-    )
-
-
-@overload
-def rename(tree: Specs, names: Mapping[Any, Any], *, allow_empty: bool = ...) -> Specs: ...
-@overload
-def rename(
-    tree: Mapping[str, Any], names: Mapping[Any, Any], *, allow_empty: bool = ...
-) -> Params: ...
-def rename(
-    tree: Mapping[str, Any],
-    names: Mapping[Any, Any],
-    *,
-    allow_empty: bool = False,
-) -> Params | Specs:
-    r"""The tree with other names, all changed at once; empty scopes are left out.
-
-    Args:
-      tree: Nested mapping, such as params, state or gradients; or Specs.
-      names: ``{"q": "target_q"}``, the paths of variables or scopes and their new ones: ``q/w``
-        becomes ``target_q/w``, and ``q_2/w`` stays. The empty path is the root, so ``{"net": ""}``
-        takes ``net/`` off. A key may be a compiled ``re.Pattern``, its value as in ``re.sub``. The
-        first that matches a name renames it.
-      allow_empty: Whether one of ``names`` may match nothing.
-
-    Returns:
-      Params; of Specs, Specs.
-
-    Raises:
-      EmptySelectionError: (ValueError) a key matches nothing, or nothing that the keys before it
-        leave.
-      NameClashError: (ValueError) two variables would have one name, or one would be the scope of
-        another.
-      InvalidNameError: (ValueError) a new name is empty or has an empty component.
-      CheckError: (ValueError) ``tree`` is no nested mapping.
-      ArgumentError: (ValueError, TypeError) a key or a value of ``names`` is something else.
-
-    Example:
-      >>> import re
-      >>> import jscope as js
-      >>> params = {"q": {"w": 1.0}, "q_2": {"w": 2.0}}
-      >>> js.tree.rename(params, {"q": "target_q"}).to_dict()
-      {'target_q': {'w': 1.0}, 'q_2': {'w': 2.0}}
-      >>> layers = {re.compile(r"layer_(\d+)"): r"block\1"}
-      >>> js.tree.rename({"layer_0": {"w": 1.0}}, layers).to_dict()
-      {'block0': {'w': 1.0}}
-    """
-    rules = _rules(names)
-    items = leaves_of(tree)
-    owners = claim([old for old, _ in rules], items, allow_empty=allow_empty)
-    renamed: list[Item] = []
-    for (name, leaf), owner in zip(items, owners, strict=True):
-        new = _renamed(name, *rules[owner]) if owner < len(rules) else name
-        if not all(new.split("/")):
-            raise invalid_name(new, "variable")
-        renamed.append(
-            (new, dataclasses.replace(leaf, name=new)) if isinstance(tree, Specs) else (new, leaf)
-        )
-
-    def origin(number: int) -> str:
-        old, new = items[number][0], renamed[number][0]
-        return f"{new}, not renamed" if old == new else f"{new}, renamed from {old}"
-
-    check_distinct([name for name, _ in renamed], origin)
-    return like(tree, renamed)
-
-
-def map_with_name(f: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    """The same structure with ``f(name, leaf)`` for each leaf.
-
-    Args:
-      f: Function of a full name and a leaf.
-      tree: Nested mapping or any pytree that holds some, such as the state of an optimizer; or
-        Specs.
-
-    Returns:
-      The tree with the results; of Specs, Params of those.
-
-    Example:
-      >>> import jscope as js
-      >>> js.tree.map_with_name(lambda name, x: f"{name} = {x}", {"net": {"w": 1.0}})
-      {'net': {'w': 'net/w = 1.0'}}
-    """
-    items, structure = named(tree)
-    return jax.tree.unflatten(structure, [f(name, leaf) for name, leaf in items])
-
-
-def count(tree: PyTree) -> int:
-    """The number of elements of all arrays of a tree.
-
-    Args:
-      tree: Any pytree of arrays, shapes (``jax.ShapeDtypeStruct``) or numbers; or Specs.
-
-    Raises:
-      CheckError: (ValueError) a leaf is something else.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import jscope as js
-      >>> js.tree.count({"w": jnp.ones([3, 4]), "b": jnp.ones([4])})
-      16
-    """
-    return sum(elements for elements, _ in map(_size, named(tree)[0]))
-
-
-def nbytes(tree: PyTree) -> int:
-    """The number of bytes of all arrays of a tree, each counted whole however it is sharded.
-
-    Args:
-      tree: Any pytree of arrays, shapes (``jax.ShapeDtypeStruct``) or numbers; or Specs.
-
-    Raises:
-      CheckError: (ValueError) a leaf is something else.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import jscope as js
-      >>> js.tree.nbytes({"w": jnp.ones([3, 4]), "b": jnp.ones([4], jnp.bfloat16)})
-      56
-    """
-    return sum(elements * width for elements, width in map(_size, named(tree)[0]))
-
-
-def _rules(names: Mapping[Any, Any]) -> list[tuple[str | re.Pattern[str], Any]]:
-    if not isinstance(names, Mapping):
-        raise bad_argument("names", names, "a mapping of old paths to new ones")
-    for old, new in names.items():
-        if not isinstance(old, str | re.Pattern) or (isinstance(old, str) and is_glob(old)):
-            raise bad_argument("old name", old, "a path or a compiled regular expression")
-        if not isinstance(new, str) and (isinstance(old, str) or not callable(new)):
-            raise bad_argument("new name", new, "a string, as in {'q': 'target_q'}")
-    return list(names.items())
-
-
-def _renamed(name: str, old: str | re.Pattern[str], new: Any) -> str:
-    if isinstance(old, re.Pattern):
-        return old.sub(new, name)
-    inner = name[len(old) :].removeprefix("/")
-    return "/".join(part for part in (new.removesuffix("/"), inner) if part)
-
-
-def _size(item: Item) -> tuple[int, int]:
-    """The number of elements of a leaf, and the bytes of each."""
-    name, leaf = item
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    if shape is None and isinstance(leaf, bool | int | float | complex):
-        shape, dtype = (), jnp.result_type(type(leaf))  # as JAX would hold it
-    if shape is None or dtype is None:
-        raise _no_size(name, leaf)
-    return math.prod(shape), dtype.itemsize
-
-
-def _no_size(name: str, value: object) -> TreeTypeError:
-    found = type(value).__name__
-    return TreeTypeError(
-        f"The value of {name!r} has no size: it is not an array but {found}.",
-        {"fix": "give a tree of arrays, numbers or specs."},
-        mismatched={name: ("an array", found)},
     )

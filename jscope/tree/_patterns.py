@@ -10,9 +10,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias, TypeGuard
 
 from jscope._arguments import bad_argument
-from jscope._names import Item
 from jscope._report import near_names, quoted, some_of
 from jscope.errors import EmptySelectionError
+from jscope.tree._names import Item
 
 Pattern: TypeAlias = "str | re.Pattern[str] | Predicate | Sequence[Pattern] | AbstractSet[Pattern]"
 Predicate: TypeAlias = Callable[[str, Any], object]

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jscope._names import flatten, unflatten
-from jscope._params import Params, describe
-from jscope._report import near_names, quoted
+from jscope._params import Params
+from jscope._report import describe, near_names, quoted
 from jscope.errors import EmptySelectionError, LayersError
+from jscope.tree._names import flatten, unflatten
 
 
 def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:

@@ -156,3 +156,23 @@ def _clash(name: str, other: str, *, first: str, again: str) -> NameClashError:
         other=other,
         sites=(),
     )
+
+
+def map_with_name(f: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+    """The same structure with ``f(name, leaf)`` for each leaf.
+
+    Args:
+      f: Function of a full name and a leaf.
+      tree: Nested mapping or any pytree that holds some, such as the state of an optimizer; or
+        Specs.
+
+    Returns:
+      The tree with the results; of Specs, Params of those.
+
+    Example:
+      >>> import jscope as js
+      >>> js.tree.map_with_name(lambda name, x: f"{name} = {x}", {"net": {"w": 1.0}})
+      {'net': {'w': 'net/w = 1.0'}}
+    """
+    items, structure = named(tree)
+    return jax.tree.unflatten(structure, [f(name, leaf) for name, leaf in items])

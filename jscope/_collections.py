@@ -1,0 +1,114 @@
+"""Collections: what a function adds to them, and the variables that are in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jscope import _jaxapi, _pass
+from jscope._arguments import bad_argument
+from jscope._effects import check_collect
+from jscope._losses import get_regularization_losses
+from jscope._path import is_in
+from jscope._report import where
+from jscope.errors import Site, TransformError
+
+_VARIABLES = "variables"
+_TRAINABLE = "trainable_variables"
+_REGULARIZATION = "regularization_losses"
+
+
+def add_to_collection(key: str, value: Any) -> None:
+    """Adds a value to a collection of the running pass, for ``get_collection``.
+
+    Losses or end points, say. Inside raw JAX transforms and loops the value could not get out: use
+    ``jscope.jit``, ``jscope.checkpoint``, ``jscope.grad``, or return the value.
+
+    Args:
+      key: Name of the collection.
+      value: A pytree of arrays; inside twins arrays only, elsewhere anything.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      ArgumentError: (ValueError, TypeError) ``key`` is not a string.
+      TransformError: (ValueError) called where the value could not get out.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn(x):
+      ...     js.add_to_collection("end_points", 2 * x)
+      ...     return js.get_collection("end_points")
+      >>> js.transform(fn).apply({}, None, 3)
+      [6]
+    """
+    running = _pass.current("add_to_collection")
+    _check_key(key)
+    check_collect(running, key)
+    running.level.collected.append((key, running.prefix, value))
+
+
+def get_collection(key: str, scope: str | None = None) -> list[Any]:
+    """What a collection of the running pass holds, in order; empty if nothing was added.
+
+    Variables are in "variables" and, if they are, in "trainable_variables", as in TF1; or in the
+    ``collections`` given to ``get_variable`` in place of "variables". In front of what
+    ``add_to_collection`` added come their current values; in "regularization_losses" what
+    ``get_regularization_losses`` gives.
+
+    Args:
+      key: Name of the collection.
+      scope: Only what was added in the scope of this full name; whole components, unlike in TF1.
+
+    Returns:
+      A new list.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      ArgumentError: (ValueError, TypeError) ``key`` is not a string.
+      TransformError: (ValueError) a value leaked from a finished trace.
+
+    Example:
+      >>> import jscope as js
+      >>> def fn():
+      ...     js.get_variable("a/w", initializer=1.0, collections=["special"])
+      ...     js.get_variable("b/w", initializer=2.0)
+      ...     return js.get_collection("special"), len(js.get_collection("trainable_variables"))
+      >>> net = js.transform(fn)
+      >>> special, count = net.apply(net.init(0), None)
+      >>> [value.item() for value in special], count
+      ([1.0], 2)
+    """
+    running = _pass.current("get_collection")
+    _check_key(key)
+    found = []
+    for record in running.within(scope):
+        facts = record.facts
+        if key in (facts.collections or (_VARIABLES,)) or (key == _TRAINABLE and facts.trainable):
+            found.append(running.read(record))
+    if key == _REGULARIZATION:
+        found += get_regularization_losses(scope)
+    for other, place, value in running.level.all_collected():
+        if other == key and is_in(place, scope):
+            for leaf in jax.tree.leaves(value):
+                if isinstance(leaf, _jaxapi.Tracer) and not _jaxapi.is_live(leaf):
+                    raise _leaked(key, running.here())
+            found.append(value)
+    return found
+
+
+def _check_key(key: Any) -> None:
+    if not isinstance(key, str):
+        raise bad_argument("key of a collection", key, "a string")
+
+
+def _leaked(key: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"The collection {key!r} holds a tracer that leaked from a finished trace.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "add values where they are computed, not tracers stored elsewhere.",
+        },
+        key=key,
+        sites=sites,
+    )

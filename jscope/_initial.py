@@ -1,0 +1,174 @@
+"""What the first value of a new variable is made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jscope import _jaxapi, _pass, _program
+from jscope._pass import Pass
+from jscope._report import array_type, dims, report_at, where
+from jscope._shape import Constant, fits
+from jscope._spec import Initializer, Shape
+from jscope.errors import InitializerError, RngError, Site
+from jscope.initializers import default_initializer
+
+
+def initial(
+    running: Pass, full: str, given: Any, dtype: Any, shape: Any, constant: Constant | None
+) -> tuple[Shape, Any]:
+    """The whole shape of a new variable, and its initializer: ``given``, or the default."""
+    if constant is not None:
+        if shape is not None and not fits(shape, constant.shape):
+            raise _constant_shape(full, shape, constant.shape, running.here())
+        if isinstance(given, _jaxapi.Tracer):
+            _check_traced(running, full, given)
+        elif not isinstance(given, jax.Array):
+            given = np.array(given, dtype)  # as it is now: the user may change it
+        return constant.shape, given
+    if shape is None or None in shape:
+        partial = shape is not None or given is not None
+        raise _no_shape(full, running.here(), partial=partial)
+    if given is None:
+        given = default_initializer(dtype)
+        if given is None:
+            raise _no_default(full, dtype, running.here())
+    return shape, given
+
+
+def start_of(
+    running: Pass, full: str, shape: Any, dtype: np.dtype[Any], initializer: Initializer
+) -> _program.Program:
+    """Calls an initializer without computing anything: what it does is the initial value."""
+    key = running.level.keys.key
+    try:
+        with _pass.no_pass():
+            kind = (jax.random.key(0) if key is None else key).dtype
+            program = _program.trace(initializer, shape, dtype, kind, running.programs)
+    except _program.WrongResultError as wrong:
+        name = getattr(initializer, "__qualname__", type(initializer).__name__)
+        raise _wrong_result(full, name, (shape, dtype), str(wrong), running.here()) from None
+    except jax.errors.UnexpectedTracerError:
+        raise _leaked_initial(full, running.here()) from None
+    except Exception as error:
+        made = jax.ShapeDtypeStruct(shape, dtype)
+        _program.add_place(error, full, made, running.here())
+        raise
+    for value in program.traced:
+        _check_traced(running, full, value)
+    if key is None and program.draws:
+        raise _needs_rng(full, running.here())
+    return program
+
+
+def _check_traced(running: Pass, full: str, value: Any) -> None:
+    """Raises unless the initial value of a variable can be computed from ``value`` by init."""
+    if _jaxapi.is_around(value, running.level.outermost.trace()):
+        if running.level.sizes:
+            raise _stacked(full, running.here())
+        return
+    error = _inner_trace if _jaxapi.is_live(value) else _leaked_initial
+    raise error(full, running.here())
+
+
+def _constant_shape(name: str, shape: Any, found: Any, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"If initializer is a constant, do not specify shape. Specified shape {dims(shape)} "
+        f"and the constant has shape {dims(found)}.",
+        name,
+        sites,
+        "leave the shape out, give the constant's, or pass a function, "
+        "such as jax.nn.initializers.constant(value).",
+    )
+
+
+def _no_shape(name: str, sites: tuple[Site, ...], *, partial: bool) -> InitializerError:
+    if partial:
+        first = (
+            "The initializer passed is not valid. It should be a callable "
+            f"f(key, shape, dtype), and `shape` of variable {name} should be fully defined."
+        )
+    else:
+        first = (
+            f"Variable {name} did not get an initializer, so its `shape` argument must be "
+            "specified."
+        )
+    return report_at(
+        InitializerError, first, name, sites, "give a shape of integers, such as [3, 4]."
+    )
+
+
+def _no_default(name: str, dtype: object, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"An initializer for variable {name} of {dtype} is required",
+        name,
+        sites,
+        "pass initializer=f(key, shape, dtype); floats, integers and bools have a default.",
+    )
+
+
+def _wrong_result(
+    name: str,
+    initializer: str,
+    asked: tuple[Any, Any],
+    found: str,
+    sites: tuple[Site, ...],
+) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initializer of variable {name} returned {found}, not {array_type(*asked)}.",
+        name,
+        sites,
+        f"{initializer} is called as f(key, shape, dtype) and must return an array of that "
+        "shape and dtype.",
+    )
+
+
+def _leaked_initial(name: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} is a tracer that leaked from a finished trace.",
+        name,
+        sites,
+        "compute the value inside this function, or pass a concrete array.",
+    )
+
+
+def _inner_trace(name: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} was computed inside an inner JAX transform, and "
+        "cannot get out of it.",
+        name,
+        sites,
+        "compute it before the transform (jit, checkpoint, scan, vmap, ...), or pass a "
+        "function f(key, shape, dtype) that uses no value of the transform.",
+    )
+
+
+def _stacked(name: str, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"The initial value of variable {name} is a traced value, which cannot be that of "
+        "every layer or instance of a stack.",
+        name,
+        sites,
+        "pass a function f(key, shape, dtype), or a constant that is not traced.",
+    )
+
+
+def _needs_rng(name: str, sites: tuple[Site, ...]) -> RngError:
+    return RngError(
+        f"The initializer of variable {name} draws random numbers, but rng is None.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "pass a key to init: net.init(jax.random.key(0), ...).",
+        },
+        rng="None",
+        name=name,
+        sites=sites,
+    )

@@ -1,0 +1,56 @@
+"""How ``default_name`` is numbered: ``dense``, ``dense_1``, ... below each scope."""
+
+from __future__ import annotations
+
+from jscope._calls import Place, is_rerun
+
+
+class ScopeNode:
+    """Which scopes were opened below one scope, for numbering ``default_name``."""
+
+    __slots__ = ("always", "below", "free", "open", "opened_by")
+
+    def __init__(self) -> None:
+        self.below: dict[str, ScopeNode] = {}
+        self.free: dict[str, int] = {}  # default name -> a number below which all are taken
+        self.open = 0  # how often this scope is open right now
+        self.always = False  # opened where JAX calls nothing, so every request sees it
+        self.opened_by: list[Place] = []
+
+    def child(self, name: str) -> ScopeNode:
+        node = self
+        for component in name.split("/"):
+            found = node.below.get(component)
+            if found is None:
+                found = node.below[component] = ScopeNode()
+            node = found
+        return node
+
+    def count_opening(self, place: Place) -> None:
+        if not place:
+            self.always = True
+        elif place not in self.opened_by:
+            self.opened_by.append(place)
+
+    def _is_taken(self, place: Place) -> bool:
+        # What another run of the same call opened does not count: JAX repeated it.
+        return self.always or any(
+            not is_rerun(earlier, place, exactly=True) for earlier in self.opened_by
+        )
+
+    def unique(self, name: str, place: Place) -> str:
+        """``name``, ``name_1``, ... : the first that is not taken."""
+        if not self.child(name)._is_taken(place):
+            return name
+        number = self.free.get(name, 1)
+        while self.child(f"{name}_{number}")._is_taken(place):
+            number += 1
+        if not place:
+            self.free[name] = number
+        return f"{name}_{number}"
+
+    def close(self) -> None:
+        """Numbers below a scope start afresh once it is open nowhere, as in TF1."""
+        if not self.open:
+            self.below.clear()
+            self.free.clear()

@@ -1,0 +1,74 @@
+"""What a pass knows of one variable, from its first request on."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jscope import _jaxapi
+from jscope._calls import Place, RawSites, sites
+from jscope._program import Program
+from jscope._spec import Shape, VariableSpec
+from jscope.errors import Site
+
+
+class Facts(NamedTuple):
+    """What a spec says of a variable, beside its name and type."""
+
+    trainable: bool
+    collections: tuple[str, ...]
+    initializer: Any
+    regularizer: Any
+    constraint: Any
+    partition: Any
+
+
+class Record:
+    """One variable of the pass, from its first request on.
+
+    ``sizes`` are the leading axes of ``aval`` that the levels around the request added; ``start``
+    is what its initial value is made from: a ``Program``, or a constant.
+    """
+
+    __slots__ = ("aval", "facts", "name", "place", "raw_sites", "sizes", "start", "value")
+
+    def __init__(
+        self,
+        name: str,
+        aval: Any,
+        sizes: Shape,
+        value: Any,
+        raw_sites: RawSites,
+        place: Place,
+        facts: Facts,
+        start: Any,
+    ) -> None:
+        self.name = name
+        self.aval = aval
+        self.sizes = sizes
+        self.value = value
+        self.raw_sites = raw_sites
+        self.place = place
+        self.facts = facts
+        self.start = start
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return sites(self.raw_sites)
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether its initial value is computed from values traced in the user's function."""
+        if isinstance(self.start, Program):
+            return bool(self.start.traced)
+        return isinstance(self.start, _jaxapi.Tracer)
+
+    def spec(self) -> VariableSpec:
+        facts = self.facts._replace(initializer=None) if self.is_computed else self.facts
+        return VariableSpec(
+            self.name,
+            self.aval.shape,
+            self.aval.dtype,
+            **facts._asdict(),
+            sites=self.sites,
+            stack=self.sizes,
+        )

@@ -1,0 +1,445 @@
+"""One request for a variable: share it, find it, or create it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jscope import _jaxapi
+from jscope._arguments import bad_argument
+from jscope._calls import Place, RawSites, is_rerun, sites
+from jscope._initial import initial, start_of
+from jscope._pass import Pass
+from jscope._record import Facts, Record
+from jscope._report import brief, describe, dims, near_names, quoted, where
+from jscope._reuse import Action, Reuse, decide
+from jscope._shape import FLOAT32, Constant, as_constant, as_shape, asked_dtype, fits
+from jscope.errors import (
+    ArgumentError,
+    NameClashError,
+    Site,
+    StateError,
+    TransformError,
+    VariableExistsError,
+    VariableMismatchError,
+    VariableNotFoundError,
+)
+from jscope.regularizers import no_regularizer
+
+
+class Request(NamedTuple):
+    """What is asked for, in TF1's order: the keyword arguments of a custom getter."""
+
+    name: str
+    """Full name."""
+    shape: Any = None
+    dtype: Any = None
+    initializer: Any = None
+    regularizer: Any = None
+    reuse: Reuse | None = None
+    trainable: Any = True
+    collections: Any = None
+    partitioner: Any = None
+    constraint: Any = None
+
+
+class _Terms(NamedTuple):
+    """Where a request comes from, and what it fixes of the variable."""
+
+    sites: RawSites
+    place: Place
+    shape: Any
+    """Tuple of sizes, None for any; or None where none was given."""
+    dtype: Any
+    """None where nobody asked for one."""
+    constant: Constant | None
+
+
+def answer(running: Pass, asked: Request) -> Any:
+    """The value of the variable that is asked for, with the scope's defaults for what is None."""
+    settings, full = running.settings, asked.name
+    record = running.records.get(full)
+    raw_sites, place = running.calls.observe(running.level)
+    if record is None:
+        prefix = full.rpartition("/")[0]
+        if prefix not in running.scope_names or full in running.scope_names:
+            _check_clash(running, full)
+    initializer = settings.initializer if asked.initializer is None else asked.initializer
+    constant = as_constant(running, full, initializer)
+    if asked.dtype is None and constant is None:
+        dtype = settings.dtype
+    else:
+        dtype = asked_dtype(running, full, asked.dtype, constant, settings)
+    shape = None if asked.shape is None else as_shape(running, full, asked.shape)
+    terms = _Terms(raw_sites, place, shape, dtype, constant)
+
+    assert asked.reuse is not None
+    action = decide(asked.reuse, seen=record is not None)
+    if record is not None:
+        if action is Action.REFUSE_EXISTING and not is_rerun(record.place, place):
+            raise _exists(record, terms)
+        return _share(running, asked, record, terms)
+    if action is Action.REFUSE_MISSING or running.frozen:
+        return _find(running, asked, terms)
+    return _create(running, asked, initializer, terms)
+
+
+def _exists(record: Record, terms: _Terms) -> VariableExistsError:
+    first, again = record.sites, sites(terms.sites)
+    reached = " (the same place, reached again)" if first == again else ""
+    fix = (
+        "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make another "
+        "variable, use another name or another variable_scope."
+    )
+    if terms.place != record.place:
+        fix += (
+            "\n          where a library calls one function several times, as solvers do: wrap it "
+            "by jscope.functionalize or jscope.make_template, or share by reuse=jscope.AUTO_REUSE."
+        )
+    return VariableExistsError(
+        f"Variable {record.name} already exists, disallowed. Did you mean to set reuse=True or "
+        "reuse=jscope.AUTO_REUSE in VarScope?",
+        {
+            "first": f"{describe(record.aval)} at {where(first)}",
+            "again": f"at {where(again)}{reached}",
+            "fix": fix,
+        },
+        name=record.name,
+        first=first,
+        again=again,
+    )
+
+
+def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> Any:
+    """The value of a variable that was asked for before."""
+    may_train = asked.trainable is True or _trainable(running, asked.name, asked.trainable)
+    if record.facts.trainable and not may_train:
+        raise _made_trainable(record, running.here())
+    if record.sizes or running.level.sizes:
+        _check_sizes(running, record)
+    found = running.read(record)
+    if terms.place and not running.values.planning and not _jaxapi.is_current(found):
+        _check_usable(running, asked.name, found)
+    _check_found(running, asked.name, found, terms)
+    return found
+
+
+def _made_trainable(record: Record, again: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Trying to share variable {record.name} with trainable=False, but it was made trainable.",
+        {
+            "first": f"at {where(record.sites)}",
+            "again": f"at {where(again)}",
+            "fix": "give both requests the same trainable.",
+        },
+        name=record.name,
+        sites=again,
+    )
+
+
+def _find(running: Pass, asked: Request, terms: _Terms) -> Any:
+    """The value of a name under reuse that was given to apply, but not asked for yet."""
+    trainable = asked.trainable is not False or not running.values.has_state
+    found = _given(running, asked.name, terms.shape, trainable)
+    if found is None:
+        raise _not_made(running, asked.name, sites(terms.sites))
+    _check_found(running, asked.name, found, terms)
+    return found
+
+
+def _not_made(running: Pass, name: str, sites: tuple[Site, ...]) -> VariableNotFoundError:
+    near = tuple(near_names(name, [*running.records, *running.values.names()]))
+    if running.frozen:
+        fix = "make the variable in the template's first call: later calls only share."
+    else:
+        fix = (
+            "make the variable before the scope that reuses it, correct the name, or use "
+            "jscope.AUTO_REUSE. A function that takes its params from another's init has no need "
+            "of init: call apply."
+        )
+    return VariableNotFoundError(
+        f"Variable {name} does not exist, or was not created with get_variable(). "
+        "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
+        {"asked": f"at {where(sites)}", "near": quoted(near), "fix": fix},
+        name=name,
+        near=near,
+        sites=sites,
+    )
+
+
+def _given(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
+    """The value of a name that was given but not requested yet, or None."""
+    found = running.values.find(full, trainable)
+    sizes = running.level.sizes
+    if found is None:
+        return None
+    # Whether it is stacked was not recorded: it is, unless the shape asked for says otherwise.
+    if wanted is not None and len(wanted) == len(found.shape):
+        sizes = ()
+    if trainable:  # which nobody may have asked for: as in TF1, sharing does not look at it
+        trainable = running.values.read(full, True) is not None
+    value, layers = running.look(full, sizes, trainable)
+    if not layers:
+        return value
+    count = len(layers)
+    if value.shape[:count] != sizes[-count:]:
+        asked = sizes[-count:] + (wanted or value.shape[count:])
+        raise _mismatch(running, full, "shape", asked, value)
+    return running.part(full, value, layers)
+
+
+def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> Any:
+    """The value of a variable that is asked for for the first time."""
+    full, values = asked.name, running.values
+    dtype = terms.dtype or FLOAT32
+    shape, initializer = initial(running, full, initializer, dtype, terms.shape, terms.constant)
+    facts = _facts(running, asked, initializer, dtype)
+    start = initializer
+    if terms.constant is None and values.initializing and values.find(full) is None:
+        start = start_of(running, full, shape, dtype, initializer)
+
+    level, layers = running.level, running.level.sizes
+    # Levels may have values of their own, or parts of those of stacks.
+    looks = bool(layers) or (not values.planning and bool(level.values or level.parent))
+    value: Any = None
+    if values.initializing or not looks:
+        value = values.make(full, layers + shape, dtype, start, facts.trainable)
+    if looks:
+        value = _first(running, full, shape, facts.trainable)
+    if value is None:
+        raise values.refuse(full, sites(terms.sites), facts.trainable)
+    aval = value.aval
+    if aval.shape != shape or (terms.dtype is not None and aval.dtype != terms.dtype):
+        _check_found(running, full, value, terms._replace(shape=shape))
+    if not values.planning and not _jaxapi.is_current(value):
+        _check_usable(running, full, value)
+    running.records[full] = made = Record(
+        full,
+        aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
+        layers,
+        value if not layers and (facts.trainable or values.initializing) else None,
+        terms.sites,
+        terms.place,
+        facts,
+        start,
+    )
+    prefix = full.rpartition("/")[0]
+    while prefix not in running.scope_names:
+        running.scope_names[prefix] = made
+        prefix = prefix.rpartition("/")[0]
+    return value
+
+
+def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
+    """The value given for a variable that is first requested on a level of its own."""
+    value, layers = running.look(full, running.level.sizes, trainable)
+    if not layers or value is None:
+        return value
+    asked = running.level.sizes[-len(layers) :] + wanted
+    if value.shape != asked:
+        raise _mismatch(running, full, "shape", asked, value, len(layers))
+    return running.part(full, value, layers)
+
+
+def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any) -> Facts:
+    """What is kept of a new variable beside its value."""
+    settings, trainable = running.settings, asked.trainable
+    if trainable is not True:
+        trainable = _trainable(running, asked.name, trainable)
+    is_key = not isinstance(dtype, np.dtype)
+    if is_key and trainable:
+        raise _trainable_key(asked.name, dtype, running.here())
+    collections = () if asked.collections is None else _collections(asked.collections)
+    regularizer, constraint = asked.regularizer, asked.constraint
+    if regularizer is not None or settings.regularizer is not None:
+        regularizer = check_function("regularizer", regularizer, settings.regularizer)
+    if constraint is not None or settings.constraint is not None:
+        constraint = check_function("constraint", constraint, settings.constraint)
+    if is_key:
+        regularizer = constraint = None  # those of a scope are for numbers
+    partitioner = settings.partitioner if asked.partitioner is None else asked.partitioner
+    return Facts(trainable, collections, initializer, regularizer, constraint, partitioner)
+
+
+def _trainable_key(name: str, dtype: object, sites: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Variable {name} is of {dtype}, and a key cannot be trained.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "make it with trainable=False, under jscope.transform_with_state.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
+def _check_usable(running: Pass, full: str, value: Any) -> None:
+    """Raises TransformError if no operation here could take the value."""
+    if not isinstance(value, _jaxapi.Tracer):
+        return
+    if not _jaxapi.is_live(value):
+        raise _leaked_param(full, running.here())
+    rule = running.calls.rule_beyond(value, running.level.outermost.trace)
+    if rule is not None:
+        raise _in_custom_rule(full, rule, running.here())
+
+
+def _leaked_param(name: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"The value of variable {name} in the params given to apply is a tracer that leaked "
+        "from a finished trace.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "return params from the transformed function instead of storing them.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
+def _in_custom_rule(name: str, transform: str, sites: tuple[Site, ...]) -> TransformError:
+    return TransformError(
+        f"Variable {name} is read inside raw {transform} where a gradient by it is taken: JAX "
+        "does not derive by what such a function closes over.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "read it outside and pass it as an argument, whose gradient the rule gives.",
+        },
+        name=name,
+        transform=transform,
+        sites=sites,
+    )
+
+
+def _check_sizes(running: Pass, record: Record) -> None:
+    """Raises unless this level has as many layers as the one that made the variable."""
+    sizes = running.level.sizes[: len(record.sizes)]
+    if record.sizes[: len(sizes)] != sizes:
+        shape = record.aval.shape[len(sizes) :]
+        raise _mismatch(running, record.name, "shape", sizes + shape, record.aval)
+
+
+def _check_clash(running: Pass, full: str) -> None:
+    below = running.scope_names.get(full)
+    if below is not None:
+        raise _clash(full, below, running.here())
+    check_above(running, full)
+
+
+def _clash(name: str, other: Record, again: tuple[Site, ...]) -> NameClashError:
+    variable, below = sorted((name, other.name), key=len)
+    return NameClashError(
+        f"Variable {name} cannot be made: {variable} would be a variable and also the scope "
+        f"of {below}.",
+        {
+            "first": f"{other.name} at {where(other.sites)}",
+            "again": f"{name} at {where(again)}",
+            "fix": "rename one of the two; params are a nested dict, where one key holds an "
+            "array or a scope.",
+        },
+        name=name,
+        other=other.name,
+        sites=again,
+    )
+
+
+def check_above(running: Pass, full: str) -> None:
+    prefix = full.rpartition("/")[0]
+    while prefix not in running.scope_names:
+        above = running.records.get(prefix)
+        if above is not None:
+            raise _clash(full, above, running.here())
+        prefix = prefix.rpartition("/")[0]
+
+
+def _check_found(running: Pass, full: str, found: Any, terms: _Terms) -> None:
+    """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
+    asked = terms.dtype
+    for shape in (terms.shape, None if terms.constant is None else terms.constant.shape):
+        if shape is not None and not fits(shape, found.shape):
+            raise _mismatch(running, full, "shape", shape, found)
+    if asked is not None and found.dtype != asked:
+        raise _mismatch(running, full, "dtype", asked, found)
+
+
+def _mismatch(
+    running: Pass, name: str, what: str, asked: Any, found: Any, layers: int = 0
+) -> VariableMismatchError:
+    """Of a value that was found, one layer of which has ``layers`` axes less."""
+    record = running.records.get(name)
+    first, again = record.sites if record else (), running.here()
+    tree = "state" if name in running.values.state_names() else "params"
+    given = getattr(found, what)
+    show = dims if what == "shape" else str
+    own = show(given[layers:] if what == "shape" else given)
+    fix = (
+        f"ask for {what} {own}, or open another scope."
+        if first
+        else f"give {tree} whose {what} is {show(asked)}, or ask for {own}."
+    )
+    origin = f"at {where(first)}" if first else f"in the {tree} given to apply"
+    return VariableMismatchError(
+        f"Trying to share variable {name}, but specified {what} {show(asked)} and found "
+        f"{what} {show(given)}.",
+        {"first": f"{describe(found)} {origin}", "again": f"at {where(again)}", "fix": fix},
+        name=name,
+        what=what,
+        asked=asked,
+        found=given,
+        first=first,
+        again=again,
+    )
+
+
+def _trainable(running: Pass, full: str, trainable: Any) -> bool:
+    if trainable is None:
+        return True
+    if trainable is not False:
+        raise bad_argument("trainable", trainable, "True, False or None")
+    if not running.values.has_state:
+        raise _no_state(full, running.here())
+    return False
+
+
+def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:
+    return StateError(
+        f"Variable {name} is not trainable, and jscope.transform keeps only trainable ones.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "use jscope.transform_with_state, which returns (params, state); or make "
+            "the variable trainable.",
+        },
+        name=name,
+        sites=sites,
+    )
+
+
+def _collections(collections: Any) -> tuple[str, ...]:
+    if not isinstance(collections, list | tuple | set | frozenset):
+        raise _not_collections(collections)
+    if not all(isinstance(key, str) for key in collections):
+        raise _not_collections(collections)
+    return tuple(collections)
+
+
+def _not_collections(value: object) -> ArgumentError:
+    return ArgumentError(
+        "collections argument to get_variable must be a list, tuple, or set of strings. "
+        f"Got {brief(value)} of type {type(value).__name__}",
+        argument="collections",
+        value=brief(value),
+    )
+
+
+def check_function(argument: str, given: Any, inherited: Any) -> Any:
+    """A regularizer or constraint: None inherits, False and ``no_regularizer`` switch off."""
+    found = inherited if given is None else given
+    if found is None or found is no_regularizer:
+        return None
+    if not callable(found):
+        if not found:
+            return None
+        raise bad_argument(argument, found, "a function of the value, or None")
+    return found

@@ -1,0 +1,171 @@
+"""The shape, the dtype and the constant that a request asks for."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jscope import _jaxapi
+from jscope._arguments import as_int
+from jscope._pass import Pass
+from jscope._report import brief, report_at
+from jscope._settings import Settings
+from jscope.errors import InitializerError, InitializerTypeError, Site
+
+FLOAT32 = np.dtype(np.float32)
+
+
+class Constant(NamedTuple):
+    """Shape and dtype of a constant initializer; ``weak`` marks Python numbers."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    weak: bool
+
+
+def as_constant(running: Pass, full: str, initializer: Any) -> Constant | None:
+    if initializer is None or callable(initializer):
+        return None
+    if isinstance(initializer, jax.Array):
+        return Constant(initializer.shape, initializer.dtype, weak=False)
+    if isinstance(initializer, bool | int | float | complex):
+        kind = np.result_type(jnp.result_type(initializer))
+        return Constant((), kind, weak=True)
+    if isinstance(initializer, list | tuple | np.ndarray | np.generic):
+        try:
+            array = np.asarray(initializer)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind in "biufcV":
+            typed = isinstance(initializer, np.ndarray | np.generic)
+            # As jnp.asarray: Python floats are float32, and 64 bits only where they are enabled.
+            kind = array.dtype if typed else np.dtype(jnp.result_type(array.dtype.type(0).item()))
+            kind = jax.dtypes.canonicalize_dtype(kind)
+            return Constant(array.shape, kind, weak=not typed)
+    raise not_an_initializer(f"Variable {full}", initializer, running.here())
+
+
+def not_an_initializer(
+    subject: str, initializer: object, sites: tuple[Site, ...]
+) -> InitializerTypeError:
+    return report_at(
+        InitializerTypeError,
+        f"The initializer passed is not valid. {subject} got {brief(initializer)} of type "
+        f"{type(initializer).__name__}.",
+        subject.removeprefix("Variable "),
+        sites,
+        "pass a function f(key, shape, dtype), such as jax.nn.initializers.zeros, or a "
+        "constant (an array or a number).",
+    )
+
+
+def asked_dtype(
+    running: Pass, full: str, dtype: Any, constant: Any, settings: Settings
+) -> np.dtype[Any] | None:
+    """The dtype that somebody asked for: the argument's, else the constant's, else the scope's."""
+    if dtype is None:
+        return settings.dtype if constant is None else constant.dtype
+    asked = dtype_or_none(dtype)
+    if asked is None:
+        raise not_a_dtype(full, dtype, running.here())
+    if constant is not None and not constant.weak and constant.dtype != asked:
+        raise _constant_dtype(full, asked, constant.dtype, running.here())
+    return asked
+
+
+def _constant_dtype(
+    name: str, dtype: object, found: object, sites: tuple[Site, ...]
+) -> InitializerError:
+    return report_at(
+        InitializerError,
+        f"Initializer type '{found}' and explicit dtype '{dtype}' don't match.",
+        name,
+        sites,
+        f"cast the constant, or ask for dtype {found}.",
+    )
+
+
+def not_a_dtype(name: str, dtype: object, sites: tuple[Site, ...]) -> InitializerTypeError:
+    return report_at(
+        InitializerTypeError,
+        f"Cannot convert {brief(dtype)} to a dtype of JAX.",
+        name,
+        sites,
+        "pass a dtype such as jnp.float32, 'bfloat16' or np.int32.",
+    )
+
+
+def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
+    try:
+        return _canonical(dtype, bool(jax.config.read("jax_enable_x64")))
+    except TypeError:
+        return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+    if not isinstance(dtype, type) and jnp.issubdtype(dtype, jax.dtypes.extended):
+        keys: np.dtype[Any] = dtype  # of typed keys: JAX's own, no dtype of NumPy
+        return keys
+    if dtype is int:  # as in TF1, which does not say how many bits it would have
+        raise TypeError(dtype)
+    found = jnp.dtype(dtype)
+    if found.kind in "OSUMm":
+        raise TypeError(dtype)
+    return np.dtype(jax.dtypes.canonicalize_dtype(found))
+
+
+def as_shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
+    if type(shape) is tuple or type(shape) is list:
+        for dim in shape:
+            if type(dim) is not int or dim < 0:
+                break
+        else:
+            return tuple(shape)
+    elif isinstance(shape, _jaxapi.Tracer):
+        raise _not_a_size(full, shape, running.here())
+    elif isinstance(shape, str | bytes) or not hasattr(shape, "__iter__"):
+        shape = (shape,)
+    elif isinstance(shape, np.ndarray):
+        shape = shape.ravel()
+    return tuple([_dimension(running, full, dim) for dim in shape])
+
+
+def _dimension(running: Pass, full: str, dim: Any) -> int | None:
+    if dim is None:
+        return None
+    size = as_int(dim)
+    if size is None:
+        raise _not_a_size(full, dim, running.here())
+    if size < 0:
+        raise _negative(full, size, running.here())
+    return size
+
+
+def _not_a_size(name: str, dim: object, sites: tuple[Site, ...]) -> InitializerTypeError:
+    return report_at(
+        InitializerTypeError,
+        "Dimension value must be integer or None or have an __index__ method, got value "
+        f"'{dim}' with type '{type(dim)}'",
+        name,
+        sites,
+        "give a shape of integers, such as [3, 4]; shapes are static in JAX.",
+    )
+
+
+def _negative(name: str, dim: int, sites: tuple[Site, ...]) -> InitializerError:
+    return report_at(
+        InitializerError, f"Dimension {dim} must be >= 0", name, sites, "give a shape of sizes."
+    )
+
+
+def fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a shape is the one asked for, in which None matches any size."""
+    return wanted == shape or (
+        len(wanted) == len(shape)
+        and all(dim is None or dim == size for dim, size in zip(wanted, shape, strict=True))
+    )

@@ -1,0 +1,66 @@
+"""How much a tree holds: count and nbytes."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from jscope.errors import TreeTypeError
+from jscope.tree._names import Item, PyTree, named
+
+
+def count(tree: PyTree) -> int:
+    """The number of elements of all arrays of a tree.
+
+    Args:
+      tree: Any pytree of arrays, shapes (``jax.ShapeDtypeStruct``) or numbers; or Specs.
+
+    Raises:
+      CheckError: (ValueError) a leaf is something else.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> js.tree.count({"w": jnp.ones([3, 4]), "b": jnp.ones([4])})
+      16
+    """
+    return sum(elements for elements, _ in map(_size, named(tree)[0]))
+
+
+def nbytes(tree: PyTree) -> int:
+    """The number of bytes of all arrays of a tree, each counted whole however it is sharded.
+
+    Args:
+      tree: Any pytree of arrays, shapes (``jax.ShapeDtypeStruct``) or numbers; or Specs.
+
+    Raises:
+      CheckError: (ValueError) a leaf is something else.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> js.tree.nbytes({"w": jnp.ones([3, 4]), "b": jnp.ones([4], jnp.bfloat16)})
+      56
+    """
+    return sum(elements * width for elements, width in map(_size, named(tree)[0]))
+
+
+def _size(item: Item) -> tuple[int, int]:
+    """The number of elements of a leaf, and the bytes of each."""
+    name, leaf = item
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if shape is None and isinstance(leaf, bool | int | float | complex):
+        shape, dtype = (), jnp.result_type(type(leaf))  # as JAX would hold it
+    if shape is None or dtype is None:
+        raise _no_size(name, leaf)
+    return math.prod(shape), dtype.itemsize
+
+
+def _no_size(name: str, value: object) -> TreeTypeError:
+    found = type(value).__name__
+    return TreeTypeError(
+        f"The value of {name!r} has no size: it is not an array but {found}.",
+        {"fix": "give a tree of arrays, numbers or specs."},
+        mismatched={name: ("an array", found)},
+    )
