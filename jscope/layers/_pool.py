@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._arg_scope import add_arg_scope
-from jscope._layer import Grid, Sizes, check_images
 from jscope._number import widened
+from jscope.layers._arguments import Sizes
+from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope

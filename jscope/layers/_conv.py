@@ -7,22 +7,12 @@ from typing import Any
 import jax
 
 from jscope._arg_scope import add_arg_scope
-from jscope._layer import (
-    Activation,
-    Grid,
-    Name,
-    Sizes,
-    Weight,
-    check_activation,
-    check_images,
-    check_size,
-    finish,
-    layer_scope,
-    zeros,
-)
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, Initializer, Regularizer
+from jscope.layers._arguments import Activation, Name, Sizes, check_activation, check_size
+from jscope.layers._weights import Weight, finish, layer_scope, zeros
+from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope

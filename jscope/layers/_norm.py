@@ -10,23 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
-from jscope._layer import (
-    Activation,
-    Name,
-    Weight,
-    check_activation,
-    check_array,
-    check_training,
-    layer_scope,
-    ones,
-    zeros,
-)
 from jscope._number import as_int, widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._state import assign_moving_average
 from jscope._variable import no_regularizer
 from jscope.errors import ArgumentError
+from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_training
+from jscope.layers._weights import Weight, layer_scope, ones, zeros
 
 
 @add_arg_scope
