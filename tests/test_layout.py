@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,14 +158,50 @@ def test_the_docstring_of_a_public_name_has_an_example_that_runs_alone(name: str
     assert results.failed == 0
 
 
+LIKE = re.compile(r"As ``(\w+)``, with(?=:\n)")
+
+
+def words_under(heading: str, text: str) -> set[str]:
+    """The words that a section of a docstring tells, each as ``word: what it is``."""
+    section = re.search(rf"(?m)^{heading}:\n(?:  .*\n|\n)+", text + "\n")
+    return set(re.findall(r"(?m)^  \*{0,2}(\w+): ", section[0])) if section else set()
+
+
+def doc_of(name: str) -> tuple[str, str | None]:
+    """A docstring, and the public function whose arguments and errors it takes over, if any."""
+    text = inspect.getdoc(public_things()[name]) or ""
+    like = LIKE.search(text)
+    return text, like and f"{name.rpartition('.')[0]}.{like[1]}"
+
+
 @pytest.mark.parametrize("name", public_things())
 def test_every_public_function_tells_its_arguments(name: str) -> None:
-    thing = public_things()[name]
-    text = inspect.getdoc(thing) or ""
-    if inspect.isfunction(thing) and inspect.signature(thing).parameters:
-        assert "Args:" in text or name.endswith("no_regularizer")
-        for argument in inspect.signature(thing).parameters:
-            assert f"{argument}: " in text or name.endswith("no_regularizer")
+    thing, (text, like) = public_things()[name], doc_of(name)
+    if not inspect.isfunction(thing) or name.endswith("no_regularizer"):
+        return
+    arguments = inspect.signature(thing).parameters
+    told = words_under(LIKE.pattern if like else "Args", text)
+    if like:
+        theirs = inspect.signature(public_things()[like]).parameters
+        assert words_under("Args", doc_of(like)[0]) == set(theirs), (
+            f"{like} must tell all of its own"
+        )
+        for argument in set(arguments) - told:
+            # Of the same kind, default and annotation; what differs must be told.
+            assert arguments[argument] == theirs.get(argument)
+            told.add(argument)
+    assert told == set(arguments)
+
+
+@pytest.mark.parametrize("name", public_things())
+def test_every_error_that_a_docstring_tells_can_be_caught(name: str) -> None:
+    text, like = doc_of(name)
+    told = words_under("Raises", text)
+    if like:
+        assert "Returns:" in text
+        told = told or words_under("Raises", doc_of(like)[0])
+        assert told
+    assert told <= {*js.errors.__all__, *vars(builtins)}
 
 
 def test_importing_jscope_imports_nothing_but_jax() -> None:
