@@ -123,6 +123,16 @@ TRANSFORMS: dict[str, Callable[[Block], Block]] = {
     "vmap of jit": lambda f: lambda x: jax.vmap(jax.jit(f))(x[None])[0],
 }
 
+INNER: dict[str, Callable[[Any], Any]] = {
+    "jit": jax.jit,
+    "checkpoint": jax.checkpoint,
+    "vmap": jax.vmap,
+    "scan": lambda f: lambda x: jax.lax.scan(lambda carry, row: (carry, f(row)), 0.0, x),
+    "grad": lambda f: jax.grad(lambda x: f(x).sum()),
+    "cond": lambda f: lambda x: jax.lax.cond(x.sum() > 0, f, lambda x: x, x),
+}
+"""Ways to trace a function of rows of an array, [n, 3]: one of each kind."""
+
 NO_REVERSE = {"while_loop"}
 """JAX differentiates these forwards only."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 # Before JAX starts: the tests compare results, so the compiler need not optimise much.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -12,7 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
-from jscope import _jaxapi, _pass
+from jscope import _jaxapi, _pass, _sampling
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -23,3 +24,18 @@ def _nothing_outlives_a_pass() -> Iterator[None]:
     yield
     assert _pass.peek() is None
     assert _jaxapi.get_context() is None
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The samplers that are compiled from here on, with none kept from before."""
+    made: list[Any] = []
+    original = _sampling._compile
+
+    def counting(*args: Any) -> Any:
+        made.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(_sampling, "_samplers", type(_sampling._samplers)())
+    monkeypatch.setattr(_sampling, "_compile", counting)
+    return made

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _program, _sampling, errors, initializers
+from jscope import _program, errors, initializers
 
 KEY = jax.random.key(0)
 NAMES = initializers.__all__
@@ -108,17 +108,7 @@ def test_initializers_pickle(initializer: Any) -> None:
 
 
 @pytest.mark.parametrize("make", WITH_OPTIONS.values(), ids=WITH_OPTIONS)
-def test_layers_share_one_sampler(make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = []
-    original = _sampling._compile
-
-    def counting(*args: Any) -> Any:
-        compiled.append(args)
-        return original(*args)
-
-    monkeypatch.setattr(_sampling, "_samplers", type(_sampling._samplers)())
-    monkeypatch.setattr(_sampling, "_compile", counting)
-
+def test_layers_share_one_sampler(make: Callable[[], Any], compiled: list[Any]) -> None:
     def program() -> None:
         for i in range(5):
             with js.variable_scope(f"layer_{i}"):

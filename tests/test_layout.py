@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,12 +70,18 @@ ORDER = [
     "_lift",
     "_stack",
     "_twins",
-    "_layer",
-    "_dense",
-    "_conv",
-    "_pool",
-    "_norm",
-    "_recurrent",
+    "layers._arguments",
+    "layers._weights",
+    "layers._sharding",
+    "layers._windows",
+    "layers._dense",
+    "layers._embedding",
+    "layers._dropout",
+    "layers._flatten",
+    "layers._conv",
+    "layers._pool",
+    "layers._norm",
+    "layers._recurrent",
     "layers",
     "_tf1",
     "__init__",
@@ -92,35 +100,41 @@ PUBLIC = [
 ]
 
 
-def file_of(name: str) -> Path:
-    path = PACKAGE.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def name_of(file: Path) -> str:
+    """The name of a file's module below jscope: ``layers._conv``; a package goes by its own."""
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(name: str) -> set[str]:
-    """The modules of jscope that one of them imports."""
-    found = set()
-    for node in ast.walk(ast.parse(file_of(name).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "jscope":
+FILES = {name_of(file): file for file in PACKAGE.rglob("*.py")}
+
+
+def imports(file: Path) -> set[str]:
+    """The modules of jscope that a file imports, a package and what is in it alike."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jscope."):
-            found.add(node.module.removeprefix("jscope."))
-    return found & set(ORDER)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            assert node.level == 0, "imports are absolute"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    inside = {name.removeprefix("jscope.") for name in found if name.startswith("jscope.")}
+    return inside & set(ORDER)
 
 
 def test_the_order_names_every_file() -> None:
-    assert sorted(map(file_of, ORDER)) == sorted(PACKAGE.rglob("*.py"))
+    assert sorted(ORDER) == sorted(FILES)
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_imports_point_down_only(name: str) -> None:
     below = set(ORDER[: ORDER.index(name)])
-    assert imports(name) <= below
+    assert imports(FILES[name]) <= below
 
 
 @pytest.mark.parametrize("name", [name for name in ORDER if name != "_jaxapi"])
 def test_only_one_file_touches_the_less_public_corners_of_jax(name: str) -> None:
-    text = file_of(name).read_text()
+    text = FILES[name].read_text()
     for corner in ("jax._src", "jax.extend", "jax.interpreters", "make_user_context"):
         assert corner not in text
 
@@ -157,14 +171,50 @@ def test_the_docstring_of_a_public_name_has_an_example_that_runs_alone(name: str
     assert results.failed == 0
 
 
+LIKE = re.compile(r"As ``(\w+)``, with(?=:\n)")
+
+
+def words_under(heading: str, text: str) -> set[str]:
+    """The words that a section of a docstring tells, each as ``word: what it is``."""
+    section = re.search(rf"(?m)^{heading}:\n(?:  .*\n|\n)+", text + "\n")
+    return set(re.findall(r"(?m)^  \*{0,2}(\w+): ", section[0])) if section else set()
+
+
+def doc_of(name: str) -> tuple[str, str | None]:
+    """A docstring, and the public function whose arguments and errors it takes over, if any."""
+    text = inspect.getdoc(public_things()[name]) or ""
+    like = LIKE.search(text)
+    return text, like and f"{name.rpartition('.')[0]}.{like[1]}"
+
+
 @pytest.mark.parametrize("name", public_things())
 def test_every_public_function_tells_its_arguments(name: str) -> None:
-    thing = public_things()[name]
-    text = inspect.getdoc(thing) or ""
-    if inspect.isfunction(thing) and inspect.signature(thing).parameters:
-        assert "Args:" in text or name.endswith("no_regularizer")
-        for argument in inspect.signature(thing).parameters:
-            assert f"{argument}: " in text or name.endswith("no_regularizer")
+    thing, (text, like) = public_things()[name], doc_of(name)
+    if not inspect.isfunction(thing) or name.endswith("no_regularizer"):
+        return
+    arguments = inspect.signature(thing).parameters
+    told = words_under(LIKE.pattern if like else "Args", text)
+    if like:
+        theirs = inspect.signature(public_things()[like]).parameters
+        assert words_under("Args", doc_of(like)[0]) == set(theirs), (
+            f"{like} must tell all of its own"
+        )
+        for argument in set(arguments) - told:
+            # Of the same kind, default and annotation; what differs must be told.
+            assert arguments[argument] == theirs.get(argument)
+            told.add(argument)
+    assert told == set(arguments)
+
+
+@pytest.mark.parametrize("name", public_things())
+def test_every_error_that_a_docstring_tells_can_be_caught(name: str) -> None:
+    text, like = doc_of(name)
+    told = words_under("Raises", text)
+    if like:
+        assert "Returns:" in text
+        told = told or words_under("Raises", doc_of(like)[0])
+        assert told
+    assert told <= {*js.errors.__all__, *vars(builtins)}
 
 
 def test_importing_jscope_imports_nothing_but_jax() -> None:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import INNER
 
 import jscope as js
 from jscope import _keys, _sampling, errors
@@ -538,16 +539,6 @@ def over(value: Any) -> Any:
     return lambda key, shape, dtype: value * jnp.ones(shape, dtype)
 
 
-INNER = {
-    "jit": jax.jit,
-    "checkpoint": jax.checkpoint,
-    "vmap": jax.vmap,
-    "scan": lambda f: lambda x: jax.lax.scan(lambda carry, row: (carry, f(row)), 0.0, x),
-    "grad": lambda f: jax.grad(lambda x: f(x).sum()),
-    "cond": lambda f: lambda x: jax.lax.cond(x.sum() > 0, f, lambda x: x, x),
-}
-
-
 def test_an_initializer_over_a_traced_value_is_computed_in_order_of_creation() -> None:
     def program(x: Any) -> Any:
         w = js.get_variable("w", [3, 3])
@@ -675,20 +666,6 @@ def test_an_initializer_that_draws_from_numpy_draws_once_for_a_stack() -> None:
 
 
 # Sharing and memory
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    made: list[Any] = []
-    original = _sampling._compile
-
-    def counting(*args: Any) -> Any:
-        made.append(args)
-        return original(*args)
-
-    monkeypatch.setattr(_sampling, "_samplers", type(_sampling._samplers)())
-    monkeypatch.setattr(_sampling, "_compile", counting)
-    return made
 
 
 def shares_helpers(depth: int) -> Any:

@@ -146,7 +146,8 @@ def assert_as_recorded(title: str, fn: Callable[..., Any], inputs: np.ndarray) -
     wanted = LAYERS[title]
     trainable = [(name, list(spec.shape)) for name, spec in specs.items() if spec.trainable]
     assert trainable == list(wanted["variables"].items())
-    assert [name for name in specs if name in state] == list(wanted["state"])
+    assert list(specs) == [*wanted["variables"], *wanted["state"]]
+    assert state.keys() == wanted["state"].keys()
     for name, value in state.items():
         np.testing.assert_allclose(value, np.array(wanted["state"][name]), rtol=1e-5, atol=1e-5)
     leaves = jax.tree.leaves(outputs)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from both import both, names, refused, spec
+from cases import INNER
 
 import jscope as js
 from jscope import errors
@@ -1398,16 +1399,6 @@ def test_a_value_that_needs_no_data_is_computed_from_shapes_alone() -> None:
 
     params = js.transform(fn).init(0, jax.ShapeDtypeStruct([2, 3], jnp.float32))
     np.testing.assert_allclose(params["v"], [0, 0.5, 1])
-
-
-INNER = {
-    "jit": jax.jit,
-    "checkpoint": jax.checkpoint,
-    "vmap": jax.vmap,
-    "scan": lambda f: lambda x: jax.lax.scan(lambda carry, row: (carry, f(row)), 0.0, x),
-    "grad": lambda f: jax.grad(lambda x: f(x).sum()),
-    "cond": lambda f: lambda x: jax.lax.cond(x.sum() > 0, f, lambda x: x, x),
-}
 
 
 @pytest.mark.parametrize("transform", INNER)

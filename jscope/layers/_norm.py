@@ -11,19 +11,11 @@ import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import as_int, bad_argument, widened
-from jscope._layer import (
-    Activation,
-    Name,
-    Weight,
-    check_activation,
-    check_array,
-    check_training,
-    layer_scope,
-)
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, Initializer, Regularizer
 from jscope._state import assign_moving_average
-from jscope.initializers import ones, zeros
+from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_training
+from jscope.layers._weights import Weight, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 
 

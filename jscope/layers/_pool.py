@@ -12,7 +12,8 @@ import numpy as np
 
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import widened
-from jscope._layer import Grid, Sizes, check_images
+from jscope.layers._arguments import Sizes
+from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope
@@ -26,19 +27,12 @@ def max_pooling1d(
 ) -> jax.Array:
     """Takes the largest number of each window of a sequence, as TF1's ``tf.layers.max_pooling1d``.
 
-    Args:
+    As ``max_pooling2d``, with:
       inputs: Numbers [batch, length, channels], or [batch, channels, length] if channels_first.
       pool_size: Length of a window.
-      strides: Steps between windows.
-      padding: "valid" for whole windows only, "same" for windows that reach over the edges.
-      data_format: "channels_last" or "channels_first".
-      name: Name in profiles and HLO; else "max_pooling1d".
 
     Returns:
       Numbers [batch, new length, channels], or [batch, channels, new length].
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
 
     Example:
       >>> import jax.numpy as jnp
@@ -69,10 +63,11 @@ def max_pooling2d(
       inputs: Numbers [batch, height, width, channels], or [batch, channels, height, width] if
         channels_first.
       pool_size: Height and width of a window; an int stands for both.
-      strides: Steps between windows, along height and width.
-      padding: "valid" for whole windows only, "same" for windows that reach over the edges.
+      strides: Steps between windows along each axis; an int stands for all.
+      padding: "valid" for whole windows only, "same" for windows that reach over the edges; what
+        lies outside does not count.
       data_format: "channels_last" or "channels_first".
-      name: Name in profiles and HLO; else "max_pooling2d".
+      name: Name in profiles and HLO; else the function's.
 
     Returns:
       Numbers [batch, new height, new width, channels], or with channels as the second axis.
@@ -102,21 +97,14 @@ def max_pooling3d(
 ) -> jax.Array:
     """Takes the largest number of each window of a volume, as TF1's ``tf.layers.max_pooling3d``.
 
-    Args:
+    As ``max_pooling2d``, with:
       inputs: Numbers [batch, depth, height, width, channels], or [batch, channels, depth, height,
         width] if channels_first.
       pool_size: Depth, height and width of a window; an int stands for all.
-      strides: Steps between windows, along each of them.
-      padding: "valid" for whole windows only, "same" for windows that reach over the edges.
-      data_format: "channels_last" or "channels_first".
-      name: Name in profiles and HLO; else "max_pooling3d".
 
     Returns:
       Numbers [batch, new depth, new height, new width, channels], or with channels as the second
       axis.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
 
     Example:
       >>> import jax.numpy as jnp
@@ -140,20 +128,12 @@ def average_pooling1d(
 ) -> jax.Array:
     """Takes the mean of each window of a sequence, as TF1's ``tf.layers.average_pooling1d``.
 
-    Args:
+    As ``max_pooling2d``, with:
       inputs: Floats [batch, length, channels], or [batch, channels, length] if channels_first.
       pool_size: Length of a window.
-      strides: Steps between windows.
-      padding: "valid" for whole windows only, "same" for windows that reach over the edges; what
-        lies outside does not count.
-      data_format: "channels_last" or "channels_first".
-      name: Name in profiles and HLO; else "average_pooling1d".
 
     Returns:
       Floats [batch, new length, channels], or [batch, channels, new length].
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
 
     Example:
       >>> import jax.numpy as jnp
@@ -177,24 +157,12 @@ def average_pooling2d(
 ) -> jax.Array:
     """Takes the mean of each window of an image, as TF1's ``tf.layers.average_pooling2d``.
 
-    With strides s and windows of k, an axis of size n becomes ceil(n / s) under "same" and
-    ceil((n - k + 1) / s) under "valid".
-
-    Args:
+    As ``max_pooling2d``, with:
       inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
         channels_first.
-      pool_size: Height and width of a window; an int stands for both.
-      strides: Steps between windows, along height and width.
-      padding: "valid" for whole windows only, "same" for windows that reach over the edges; what
-        lies outside does not count.
-      data_format: "channels_last" or "channels_first".
-      name: Name in profiles and HLO; else "average_pooling2d".
 
     Returns:
       Floats [batch, new height, new width, channels], or with channels as the second axis.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
 
     Example:
       >>> import jax.numpy as jnp
@@ -217,22 +185,14 @@ def average_pooling3d(
 ) -> jax.Array:
     """Takes the mean of each window of a volume, as TF1's ``tf.layers.average_pooling3d``.
 
-    Args:
+    As ``max_pooling2d``, with:
       inputs: Floats [batch, depth, height, width, channels], or [batch, channels, depth, height,
         width] if channels_first.
       pool_size: Depth, height and width of a window; an int stands for all.
-      strides: Steps between windows, along each of them.
-      padding: "valid" for whole windows only, "same" for windows that reach over the edges; what
-        lies outside does not count.
-      data_format: "channels_last" or "channels_first".
-      name: Name in profiles and HLO; else "average_pooling3d".
 
     Returns:
       Floats [batch, new depth, new height, new width, channels], or with channels as the second
       axis.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
 
     Example:
       >>> import jax.numpy as jnp

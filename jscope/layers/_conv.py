@@ -7,22 +7,12 @@ from typing import Any
 import jax
 
 from jscope._arg_scope import add_arg_scope
-from jscope._layer import (
-    Activation,
-    Grid,
-    Name,
-    Sizes,
-    Weight,
-    check_activation,
-    check_images,
-    check_size,
-    finish,
-    layer_scope,
-)
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, Initializer, Regularizer
-from jscope.initializers import zeros
+from jscope.layers._arguments import Activation, Name, Sizes, check_activation, check_size
+from jscope.layers._weights import Weight, finish, layer_scope, zeros
+from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope
@@ -47,36 +37,18 @@ def conv1d(
     name: Name = None,
     reuse: Reuse | None = None,
 ) -> jax.Array:
-    """Moves a kernel along a sequence, as TF1's ``tf.layers.conv1d``; see ``conv2d``.
+    """Moves a kernel along a sequence, as TF1's ``tf.layers.conv1d``.
 
     Makes ``kernel`` [kernel_size, channels, filters] and ``bias`` [filters].
 
-    Args:
+    As ``conv2d``, with:
       inputs: Floats [batch, length, channels], or [batch, channels, length] if channels_first.
-      filters: Number of channels of the outputs.
       kernel_size: Length of the kernel.
       strides: Steps between outputs.
-      padding: "valid" for none, "same" for zeros around the inputs.
-      data_format: "channels_last" or "channels_first".
       dilation_rate: Steps between the parts of the kernel.
-      activation: Function of the outputs; None for none.
-      use_bias: Whether to add a bias.
-      kernel_initializer: Else the scope's, else glorot_uniform.
-      bias_initializer: Zeros unless given.
-      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
-      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
-      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
-      bias_constraint: Function of the bias, kept in its spec; else the scope's.
-      trainable: Whether the variables live in params; if not, in state.
-      name: Name of the scope, or a scope; else "conv1d", "conv1d_1", ...
-      reuse: As of ``variable_scope``; without a name it shares with "conv1d", as in TF1.
 
     Returns:
       Floats [batch, new length, filters], or [batch, filters, new length].
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
-      JscopeError: As ``get_variable`` and ``variable_scope``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,9 +60,8 @@ def conv1d(
     """
     kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
-    inputs, grid = check_images(
-        inputs, 1, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
-    )
+    window = "kernel_size", kernel_size
+    inputs, grid = check_images(inputs, 1, window, strides, padding, data_format, dilation_rate)
     with _opened("conv1d", filters, activation, name, reuse):
         return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
 
@@ -128,7 +99,7 @@ def conv2d(
         channels_first.
       filters: Number of channels of the outputs.
       kernel_size: Height and width of the kernel; an int stands for both.
-      strides: Steps between outputs, along height and width.
+      strides: Steps between outputs along each axis; an int stands for both.
       padding: "valid" for none, "same" for zeros around the inputs.
       data_format: "channels_last" or "channels_first".
       dilation_rate: Steps between the parts of the kernel. Strides may differ from 1 as well, which
@@ -142,8 +113,9 @@ def conv2d(
       kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
       bias_constraint: Function of the bias, kept in its spec; else the scope's.
       trainable: Whether the variables live in params; if not, in state.
-      name: Name of the scope, or a scope; else "conv2d", "conv2d_1", ...
-      reuse: As of ``variable_scope``; without a name it shares with "conv2d", as in TF1.
+      name: Name of the scope, or a scope; else the function's, numbered: "conv2d", "conv2d_1", ...
+      reuse: As of ``variable_scope``; without a name it shares with the first layer of that kind,
+        "conv2d", as in TF1.
 
     Returns:
       Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
@@ -166,9 +138,8 @@ def conv2d(
     """
     kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
-    inputs, grid = check_images(
-        inputs, 2, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
-    )
+    window = "kernel_size", kernel_size
+    inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, dilation_rate)
     with _opened("conv2d", filters, activation, name, reuse):
         return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
 
@@ -195,37 +166,19 @@ def conv3d(
     name: Name = None,
     reuse: Reuse | None = None,
 ) -> jax.Array:
-    """Moves a kernel through a volume, as TF1's ``tf.layers.conv3d``; see ``conv2d``.
+    """Moves a kernel through a volume, as TF1's ``tf.layers.conv3d``.
 
     Makes ``kernel`` [kernel depth, height, width, channels, filters] and ``bias`` [filters].
 
-    Args:
+    As ``conv2d``, with:
       inputs: Floats [batch, depth, height, width, channels], or [batch, channels, depth, height,
         width] if channels_first.
-      filters: Number of channels of the outputs.
       kernel_size: Depth, height and width of the kernel; an int stands for all.
-      strides: Steps between outputs, along each of them.
-      padding: "valid" for none, "same" for zeros around the inputs.
-      data_format: "channels_last" or "channels_first".
-      dilation_rate: Steps between the parts of the kernel.
-      activation: Function of the outputs; None for none.
-      use_bias: Whether to add a bias.
-      kernel_initializer: Else the scope's, else glorot_uniform.
-      bias_initializer: Zeros unless given.
-      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
-      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
-      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
-      bias_constraint: Function of the bias, kept in its spec; else the scope's.
-      trainable: Whether the variables live in params; if not, in state.
-      name: Name of the scope, or a scope; else "conv3d", "conv3d_1", ...
-      reuse: As of ``variable_scope``; without a name it shares with "conv3d", as in TF1.
+      strides: Steps between outputs along each axis; an int stands for all.
+      dilation_rate: Steps between the parts of the kernel; an int stands for all.
 
     Returns:
       Floats [batch, new depth, new height, new width, filters], or with filters as the second axis.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
-      JscopeError: As ``get_variable`` and ``variable_scope``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -237,9 +190,8 @@ def conv3d(
     """
     kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
-    inputs, grid = check_images(
-        inputs, 3, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
-    )
+    window = "kernel_size", kernel_size
+    inputs, grid = check_images(inputs, 3, window, strides, padding, data_format, dilation_rate)
     with _opened("conv3d", filters, activation, name, reuse):
         return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
 
@@ -267,37 +219,17 @@ def conv2d_transpose(
 ) -> jax.Array:
     """Moves from outputs of a ``conv2d`` back to inputs, as TF1's ``tf.layers.conv2d_transpose``.
 
-    It is the gradient of ``conv2d``. Makes ``kernel`` [kernel height, kernel width, filters,
-    channels], its last two axes the other way round, and ``bias`` [filters]. With strides s and
-    kernel size k, an axis of size n becomes n * s under "same" and n * s + max(k - s, 0) under
-    "valid".
+    It is the gradient of ``conv2d``, but without a dilation rate. Makes ``kernel`` [kernel height,
+    kernel width, filters, channels], its last two axes the other way round, and ``bias`` [filters].
+    With strides s and kernel size k, an axis of size n becomes n * s under "same" and
+    n * s + max(k - s, 0) under "valid".
 
-    Args:
-      inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
-        channels_first.
-      filters: Number of channels of the outputs.
-      kernel_size: Height and width of the kernel; an int stands for both.
-      strides: Steps between inputs, along height and width.
+    As ``conv2d``, with:
+      strides: Steps between inputs along each axis; an int stands for both.
       padding: "valid" or "same".
-      data_format: "channels_last" or "channels_first".
-      activation: Function of the outputs; None for none.
-      use_bias: Whether to add a bias.
-      kernel_initializer: Else the scope's, else glorot_uniform.
-      bias_initializer: Zeros unless given.
-      kernel_regularizer: Function of the kernel, kept in its spec; else the scope's.
-      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
-      kernel_constraint: Function of the kernel, kept in its spec; else the scope's.
-      bias_constraint: Function of the bias, kept in its spec; else the scope's.
-      trainable: Whether the variables live in params; if not, in state.
-      name: Name of the scope, or a scope; else "conv2d_transpose", "conv2d_transpose_1", ...
-      reuse: As of ``variable_scope``; without a name it shares with "conv2d_transpose", as in TF1.
 
     Returns:
       Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
-      JscopeError: As ``get_variable`` and ``variable_scope``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -356,37 +288,19 @@ def separable_conv2d(
     ``pointwise_kernel`` [1, 1, channels * depth_multiplier, filters] and ``bias`` [filters]. Shapes
     are those of ``conv2d``.
 
-    Args:
-      inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
-        channels_first.
-      filters: Number of channels of the outputs.
+    As ``conv2d``, with:
       kernel_size: Height and width of the depthwise kernel; an int stands for both.
-      strides: Steps between outputs, along height and width.
-      padding: "valid" for none, "same" for zeros around the inputs.
-      data_format: "channels_last" or "channels_first".
       dilation_rate: Steps between the parts of the depthwise kernel.
       depth_multiplier: Number of channels that each channel becomes before they are mixed.
-      activation: Function of the outputs; None for none.
-      use_bias: Whether to add a bias.
       depthwise_initializer: Else the scope's, else glorot_uniform.
       pointwise_initializer: Else the scope's, else glorot_uniform.
-      bias_initializer: Zeros unless given.
       depthwise_regularizer: Function of the depthwise kernel, kept in its spec; else the scope's.
       pointwise_regularizer: Function of the pointwise kernel, kept in its spec; else the scope's.
-      bias_regularizer: Function of the bias, kept in its spec; else the scope's.
       depthwise_constraint: Function of the depthwise kernel, kept in its spec; else the scope's.
       pointwise_constraint: Function of the pointwise kernel, kept in its spec; else the scope's.
-      bias_constraint: Function of the bias, kept in its spec; else the scope's.
-      trainable: Whether the variables live in params; if not, in state.
-      name: Name of the scope, or a scope; else "separable_conv2d", "separable_conv2d_1", ...
-      reuse: As of ``variable_scope``; without a name it shares with "separable_conv2d", as in TF1.
 
     Returns:
       Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
-      JscopeError: As ``get_variable`` and ``variable_scope``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -404,9 +318,8 @@ def separable_conv2d(
     )
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     depth_multiplier = check_size("depth_multiplier", depth_multiplier)
-    inputs, grid = check_images(
-        inputs, 2, ("kernel_size", kernel_size), strides, padding, data_format, dilation_rate
-    )
+    window = "kernel_size", kernel_size
+    inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, dilation_rate)
     channels = inputs.shape[grid.channels]
     shape = (*grid.window, channels, depth_multiplier)
     deep = channels * depth_multiplier

@@ -13,28 +13,21 @@ Each layer opens a scope: its ``name``, else its default name, numbered. Variabl
 dtype. ``arg_scope`` gives any of them default arguments.
 """
 
-from jscope._conv import conv1d as conv1d
-from jscope._conv import conv2d as conv2d
-from jscope._conv import conv2d_transpose as conv2d_transpose
-from jscope._conv import conv3d as conv3d
-from jscope._conv import separable_conv2d as separable_conv2d
-from jscope._dense import dense as dense
-from jscope._dense import dropout as dropout
-from jscope._dense import embedding as embedding
-from jscope._dense import embedding_lookup as embedding_lookup
-from jscope._dense import flatten as flatten
-from jscope._norm import batch_normalization as batch_normalization
-from jscope._norm import layer_norm as layer_norm
-from jscope._pool import average_pooling1d as average_pooling1d
-from jscope._pool import average_pooling2d as average_pooling2d
-from jscope._pool import average_pooling3d as average_pooling3d
-from jscope._pool import max_pooling1d as max_pooling1d
-from jscope._pool import max_pooling2d as max_pooling2d
-from jscope._pool import max_pooling3d as max_pooling3d
-from jscope._recurrent import LSTMStateTuple as LSTMStateTuple
-from jscope._recurrent import dynamic_rnn as dynamic_rnn
-from jscope._recurrent import gru as gru
-from jscope._recurrent import lstm as lstm
+from jscope.layers._conv import conv1d, conv2d, conv2d_transpose, conv3d, separable_conv2d
+from jscope.layers._dense import dense
+from jscope.layers._dropout import dropout
+from jscope.layers._embedding import embedding, embedding_lookup
+from jscope.layers._flatten import flatten
+from jscope.layers._norm import batch_normalization, layer_norm
+from jscope.layers._pool import (
+    average_pooling1d,
+    average_pooling2d,
+    average_pooling3d,
+    max_pooling1d,
+    max_pooling2d,
+    max_pooling3d,
+)
+from jscope.layers._recurrent import LSTMStateTuple, dynamic_rnn, gru, lstm
 
 __all__ = [
     "LSTMStateTuple",

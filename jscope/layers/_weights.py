@@ -1,0 +1,60 @@
+"""What a layer makes: its scope, its variables, and the bias and activation at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jscope._reuse import Reuse
+from jscope._scope import variable_scope
+from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._variable import get_variable
+from jscope.layers._arguments import Activation, Name
+
+zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
+
+
+def layer_scope(name: Name, default_name: str, reuse: Reuse | None = None) -> variable_scope:
+    """The scope of one layer: its name, else the default name, numbered unless it is shared."""
+    if name is None and reuse:
+        name = default_name  # as in TF1: shares with the first layer of that kind
+    return variable_scope(name, default_name, reuse=reuse)
+
+
+class Weight(NamedTuple):
+    """How a layer makes one of its variables."""
+
+    initializer: Initializer | Any = None
+    regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    trainable: bool = True
+
+    def make(self, name: str, shape: Sequence[int], dtype: Any) -> jax.Array:
+        return get_variable(
+            name,
+            shape,
+            dtype,
+            self.initializer,
+            regularizer=self.regularizer,
+            trainable=self.trainable,
+            constraint=self.constraint,
+        )
+
+
+def finish(
+    outputs: jax.Array, bias: Weight | None, activation: Activation | None, axis: int = -1
+) -> jax.Array:
+    """Adds a bias along an axis, if there is one, and applies the activation."""
+    if bias is not None:
+        size = outputs.shape[axis]
+        outputs = outputs + along(bias.make("bias", [size], outputs.dtype), outputs.ndim, axis)
+    return outputs if activation is None else activation(outputs)
+
+
+def along(vector: jax.Array, ndim: int, axis: int) -> jax.Array:
+    """A vector [n] as an array of ``ndim`` axes, n of them along ``axis``: [1, ..., n, ..., 1]."""
+    shape = [1] * ndim
+    shape[axis] = vector.shape[0]
+    return vector.reshape(shape)
