@@ -11,7 +11,7 @@ from jscope._arguments import bad_argument
 from jscope._effects import check_collect
 from jscope._losses import get_regularization_losses
 from jscope._path import is_in
-from jscope._report import where
+from jscope._report import report_at
 from jscope.errors import Site, TransformError
 
 _VARIABLES = "variables"
@@ -103,12 +103,10 @@ def _check_key(key: Any) -> None:
 
 
 def _leaked(key: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"The collection {key!r} holds a tracer that leaked from a finished trace.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "add values where they are computed, not tracers stored elsewhere.",
-        },
+        sites,
+        "add values where they are computed, not tracers stored elsewhere.",
         key=key,
-        sites=sites,
     )

@@ -6,7 +6,7 @@ import jax
 
 from jscope import _pass
 from jscope._effects import check_draw
-from jscope._report import where
+from jscope._report import report_at
 from jscope.errors import RngError, Site
 
 
@@ -49,15 +49,13 @@ def next_rng_key() -> jax.Array:
 
 
 def _no_rng(sites: tuple[Site, ...]) -> RngError:
-    return RngError(
+    return report_at(
+        RngError,
         "next_rng_key was called, but rng is None.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "pass a key, such as jax.random.key(0), as the rng of init or apply; "
-            "jscope.has_rng() tells whether there is one.",
-        },
+        sites,
+        "pass a key, such as jax.random.key(0), as the rng of init or apply; "
+        "jscope.has_rng() tells whether there is one.",
         rng="None",
-        sites=sites,
     )
 
 

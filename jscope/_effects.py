@@ -6,7 +6,7 @@ from jscope._calls import Crossing
 from jscope._jaxapi import Transform
 from jscope._level import Bar, Level
 from jscope._pass import Pass
-from jscope._report import where
+from jscope._report import report_at
 from jscope.errors import Site, TransformError
 
 TWINS: set[str] = set()
@@ -41,15 +41,13 @@ def check_draw(running: Pass) -> None:
 
 
 def _cannot_draw(bar: Transform, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"A random key cannot be drawn inside raw {bar.name}: every run of the function would "
         "get the same one.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": _instead(bar, why="gives every run keys of its own"),
-        },
+        sites,
+        _instead(bar, why="gives every run keys of its own"),
         transform=bar.name,
-        sites=sites,
     )
 
 
@@ -63,17 +61,15 @@ def check_collect(running: Pass, key: str) -> None:
 
 
 def _cannot_collect(key: str, place: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"Nothing can be added to the collection {key!r} inside {place}: the value could not "
         "get out of it.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "return the value and add it outside; jscope.jit, jscope.checkpoint, "
-            "jscope.grad and jscope.value_and_grad take it out by themselves.",
-        },
+        sites,
+        "return the value and add it outside; jscope.jit, jscope.checkpoint, "
+        "jscope.grad and jscope.value_and_grad take it out by themselves.",
         key=key,
         transform=place,
-        sites=sites,
     )
 
 
@@ -85,15 +81,12 @@ def check_put(running: Pass) -> None:
 
 
 def _cannot_put(transform: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"A carry cannot be put back inside {transform}: its state could not get out.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "return the carry from the transformed function, and put what the transform "
-            "returns.",
-        },
+        sites,
+        "return the carry from the transformed function, and put what the transform returns.",
         transform=transform,
-        sites=sites,
     )
 
 
@@ -117,12 +110,13 @@ def _cannot_assign(name: str, bar: Transform | Bar, sites: tuple[Site, ...]) -> 
     else:
         reason = "the value could not get out of it"
         fix = _instead(bar, why="carries state")
-    return TransformError(
+    return report_at(
+        TransformError,
         f"Variable {name} cannot be assigned inside {_place(bar)}: {reason}.",
-        {"asked": f"at {where(sites)}", "fix": fix},
+        sites,
+        fix,
         name=name,
         transform=bar.name,
-        sites=sites,
     )
 
 

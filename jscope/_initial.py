@@ -9,7 +9,7 @@ import numpy as np
 
 from jscope import _jaxapi, _pass, _program
 from jscope._pass import Pass
-from jscope._report import array_type, dims, report_at, where
+from jscope._report import array_type, dims, initializer_error, report_at
 from jscope._shape import Constant, fits
 from jscope._spec import Initializer, Shape
 from jscope.errors import InitializerError, RngError, Site
@@ -74,7 +74,7 @@ def _check_traced(running: Pass, full: str, value: Any) -> None:
 
 
 def _constant_shape(name: str, shape: Any, found: Any, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"If initializer is a constant, do not specify shape. Specified shape {dims(shape)} "
         f"and the constant has shape {dims(found)}.",
@@ -96,13 +96,13 @@ def _no_shape(name: str, sites: tuple[Site, ...], *, partial: bool) -> Initializ
             f"Variable {name} did not get an initializer, so its `shape` argument must be "
             "specified."
         )
-    return report_at(
+    return initializer_error(
         InitializerError, first, name, sites, "give a shape of integers, such as [3, 4]."
     )
 
 
 def _no_default(name: str, dtype: object, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"An initializer for variable {name} of {dtype} is required",
         name,
@@ -118,7 +118,7 @@ def _wrong_result(
     found: str,
     sites: tuple[Site, ...],
 ) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"The initializer of variable {name} returned {found}, not {array_type(*asked)}.",
         name,
@@ -129,7 +129,7 @@ def _wrong_result(
 
 
 def _leaked_initial(name: str, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"The initial value of variable {name} is a tracer that leaked from a finished trace.",
         name,
@@ -139,7 +139,7 @@ def _leaked_initial(name: str, sites: tuple[Site, ...]) -> InitializerError:
 
 
 def _inner_trace(name: str, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"The initial value of variable {name} was computed inside an inner JAX transform, and "
         "cannot get out of it.",
@@ -151,7 +151,7 @@ def _inner_trace(name: str, sites: tuple[Site, ...]) -> InitializerError:
 
 
 def _stacked(name: str, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"The initial value of variable {name} is a traced value, which cannot be that of "
         "every layer or instance of a stack.",
@@ -162,13 +162,11 @@ def _stacked(name: str, sites: tuple[Site, ...]) -> InitializerError:
 
 
 def _needs_rng(name: str, sites: tuple[Site, ...]) -> RngError:
-    return RngError(
+    return report_at(
+        RngError,
         f"The initializer of variable {name} draws random numbers, but rng is None.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "pass a key to init: net.init(jax.random.key(0), ...).",
-        },
+        sites,
+        "pass a key to init: net.init(jax.random.key(0), ...).",
         rng="None",
         name=name,
-        sites=sites,
     )

@@ -20,7 +20,7 @@ from jscope._effects import bars_assign, bars_draw, check_assign, check_put
 from jscope._keys import Fold, Keys, after
 from jscope._level import Bar, Bars, Level
 from jscope._pass import Pass, unplanned
-from jscope._report import brief, where
+from jscope._report import brief, report_at
 from jscope._state import unfit
 from jscope.errors import Site, StateError, TransformError
 
@@ -392,13 +392,10 @@ def put_carry(carry: Carry) -> None:
 
 
 def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"The carry holds a value of variable {name} that leaked from a finished trace.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "return the carry from the transformed function, and put what the transform "
-            "returns.",
-        },
+        sites,
+        "return the carry from the transformed function, and put what the transform returns.",
         name=name,
-        sites=sites,
     )

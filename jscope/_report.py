@@ -67,7 +67,22 @@ def some_of(names: Sequence[str]) -> str:
     return quoted(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
 
 
-def report_at(kind: type[E], summary: str, name: str, sites: tuple[Site, ...], fix: str) -> E:
-    """The error about a variable, by its name, the places of its request and the fix."""
+def report_at(
+    kind: type[E],
+    summary: str,
+    sites: tuple[Site, ...],
+    fix: str,
+    shown: str | None = None,
+    **facts: Any,
+) -> E:
+    """The error of a call by its places, names that are near (as ``shown``), and the fix."""
+    lines = {"asked": f"at {where(sites)}", "near": shown, "fix": fix}
+    return kind(summary, lines, sites=sites, **facts)
+
+
+def initializer_error(
+    kind: type[E], summary: str, name: str, sites: tuple[Site, ...], fix: str
+) -> E:
+    """The error about a variable's initial value, by its name, the places of its request, a fix."""
     lines = {"asked": f"{name} at {where(sites)}", "fix": fix}
     return kind(summary, lines, name=name, sites=sites)

@@ -13,7 +13,7 @@ from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
 from jscope._pass import Pass
 from jscope._record import Facts, Record
-from jscope._report import brief, describe, dims, near_names, quoted, where
+from jscope._report import brief, describe, dims, near_names, quoted, report_at, where
 from jscope._reuse import Action, Reuse, decide
 from jscope._shape import FLOAT32, Constant, as_constant, as_shape, asked_dtype, fits
 from jscope.errors import (
@@ -159,13 +159,15 @@ def _not_made(running: Pass, name: str, sites: tuple[Site, ...]) -> VariableNotF
             "jscope.AUTO_REUSE. A function that takes its params from another's init has no need "
             "of init: call apply."
         )
-    return VariableNotFoundError(
+    return report_at(
+        VariableNotFoundError,
         f"Variable {name} does not exist, or was not created with get_variable(). "
         "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
-        {"asked": f"at {where(sites)}", "near": quoted(near), "fix": fix},
+        sites,
+        fix,
         name=name,
         near=near,
-        sites=sites,
+        shown=quoted(near),
     )
 
 
@@ -264,14 +266,12 @@ def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any) -> Facts
 
 
 def _trainable_key(name: str, dtype: object, sites: tuple[Site, ...]) -> StateError:
-    return StateError(
+    return report_at(
+        StateError,
         f"Variable {name} is of {dtype}, and a key cannot be trained.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "make it with trainable=False, under jscope.transform_with_state.",
-        },
+        sites,
+        "make it with trainable=False, under jscope.transform_with_state.",
         name=name,
-        sites=sites,
     )
 
 
@@ -287,29 +287,25 @@ def _check_usable(running: Pass, full: str, value: Any) -> None:
 
 
 def _leaked_param(name: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"The value of variable {name} in the params given to apply is a tracer that leaked "
         "from a finished trace.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "return params from the transformed function instead of storing them.",
-        },
+        sites,
+        "return params from the transformed function instead of storing them.",
         name=name,
-        sites=sites,
     )
 
 
 def _in_custom_rule(name: str, transform: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"Variable {name} is read inside raw {transform} where a gradient by it is taken: JAX "
         "does not derive by what such a function closes over.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "read it outside and pass it as an argument, whose gradient the rule gives.",
-        },
+        sites,
+        "read it outside and pass it as an argument, whose gradient the rule gives.",
         name=name,
         transform=transform,
-        sites=sites,
     )
 
 
@@ -404,15 +400,13 @@ def _trainable(running: Pass, full: str, trainable: Any) -> bool:
 
 
 def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:
-    return StateError(
+    return report_at(
+        StateError,
         f"Variable {name} is not trainable, and jscope.transform keeps only trainable ones.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "use jscope.transform_with_state, which returns (params, state); or make "
-            "the variable trainable.",
-        },
+        sites,
+        "use jscope.transform_with_state, which returns (params, state); or make "
+        "the variable trainable.",
         name=name,
-        sites=sites,
     )
 
 

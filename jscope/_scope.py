@@ -16,7 +16,7 @@ from jscope._calls import Place, here
 from jscope._numbering import ScopeNode
 from jscope._pass import Pass
 from jscope._path import check_name, join, not_text
-from jscope._report import brief, describe, where
+from jscope._report import brief, describe, report_at
 from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._settings import CustomGetter, Settings, check_getter
@@ -586,17 +586,15 @@ def _check_runs_once(running: Pass, default_name: str) -> None:
 
 
 def _numbered_again(name: str, transform: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"A scope cannot be numbered from {name!r} inside {transform}: JAX or who "
         "called it may run the function again, which would get variables of its own.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "wrap the function by jscope.make_template or jscope.functionalize, or open "
-            "a scope in it by name, with reuse=jscope.AUTO_REUSE.",
-        },
+        sites,
+        "wrap the function by jscope.make_template or jscope.functionalize, or open "
+        "a scope in it by name, with reuse=jscope.AUTO_REUSE.",
         name=name,
         transform=transform,
-        sites=sites,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jscope import _jaxapi
 from jscope._arguments import as_int
 from jscope._pass import Pass
-from jscope._report import brief, report_at
+from jscope._report import brief, initializer_error
 from jscope._settings import Settings
 from jscope.errors import InitializerError, InitializerTypeError, Site
 
@@ -52,7 +52,7 @@ def as_constant(running: Pass, full: str, initializer: Any) -> Constant | None:
 def not_an_initializer(
     subject: str, initializer: object, sites: tuple[Site, ...]
 ) -> InitializerTypeError:
-    return report_at(
+    return initializer_error(
         InitializerTypeError,
         f"The initializer passed is not valid. {subject} got {brief(initializer)} of type "
         f"{type(initializer).__name__}.",
@@ -80,7 +80,7 @@ def asked_dtype(
 def _constant_dtype(
     name: str, dtype: object, found: object, sites: tuple[Site, ...]
 ) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"Initializer type '{found}' and explicit dtype '{dtype}' don't match.",
         name,
@@ -90,7 +90,7 @@ def _constant_dtype(
 
 
 def not_a_dtype(name: str, dtype: object, sites: tuple[Site, ...]) -> InitializerTypeError:
-    return report_at(
+    return initializer_error(
         InitializerTypeError,
         f"Cannot convert {brief(dtype)} to a dtype of JAX.",
         name,
@@ -147,7 +147,7 @@ def _dimension(running: Pass, full: str, dim: Any) -> int | None:
 
 
 def _not_a_size(name: str, dim: object, sites: tuple[Site, ...]) -> InitializerTypeError:
-    return report_at(
+    return initializer_error(
         InitializerTypeError,
         "Dimension value must be integer or None or have an __index__ method, got value "
         f"'{dim}' with type '{type(dim)}'",
@@ -158,7 +158,7 @@ def _not_a_size(name: str, dim: object, sites: tuple[Site, ...]) -> InitializerT
 
 
 def _negative(name: str, dim: int, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError, f"Dimension {dim} must be >= 0", name, sites, "give a shape of sizes."
     )
 

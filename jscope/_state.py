@@ -14,7 +14,7 @@ from jscope._arguments import as_bool, bad_argument
 from jscope._effects import check_assign
 from jscope._pass import Pass
 from jscope._path import check_name, join, not_a_name
-from jscope._report import array_type, dims, near_names, some_of, where
+from jscope._report import array_type, dims, near_names, report_at, some_of, where
 from jscope._request import Request, answer
 from jscope._reuse import AUTO_REUSE
 from jscope.errors import (
@@ -234,14 +234,12 @@ def _is_trainable(name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]
 
 
 def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:
-    return StateError(
+    return report_at(
+        StateError,
         f"Variable {name} cannot be assigned: jscope.transform keeps no state.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "use jscope.transform_with_state, and make the variable with trainable=False.",
-        },
+        sites,
+        "use jscope.transform_with_state, and make the variable with trainable=False.",
         name=name,
-        sites=sites,
     )
 
 
@@ -258,16 +256,14 @@ def _not_there(
         else "make it first, get_variable(name, ..., trainable=False), or correct the name; it "
         "is relative to the open scope."
     )
-    return VariableNotFoundError(
+    return report_at(
+        VariableNotFoundError,
         f"Variable {name} does not exist, so it cannot be assigned.",
-        {
-            "asked": f"at {where(sites)}",
-            "near": some_of(near) if near else None,
-            "fix": fix,
-        },
+        sites,
+        fix,
         name=name,
         near=near,
-        sites=sites,
+        shown=some_of(near) if near else None,
     )
 
 
@@ -302,14 +298,12 @@ def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
 
 
 def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
-    return TransformError(
+    return report_at(
+        TransformError,
         f"The value assigned to variable {name} is a tracer that leaked from a finished trace.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": "return the value from the transformed function instead of storing it.",
-        },
+        sites,
+        "return the value from the transformed function instead of storing it.",
         name=name,
-        sites=sites,
     )
 
 

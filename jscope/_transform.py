@@ -13,7 +13,7 @@ from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
 from jscope._params import Params, grow, is_array, walk, wrap
 from jscope._pass import Pass
-from jscope._report import report_at
+from jscope._report import initializer_error
 from jscope._sampling import Sampler
 from jscope._scope import VariableScope
 from jscope._spec import Specs, VariableSpec
@@ -451,7 +451,7 @@ def _computed(
 
 
 def _unstable(name: str) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"The function did not make variable {name} again when it was run a second time to "
         "compute initial values.",
@@ -462,7 +462,7 @@ def _unstable(name: str) -> InitializerError:
 
 
 def _needs_data(name: str, argument: str, sites: tuple[Site, ...]) -> InitializerError:
-    return report_at(
+    return initializer_error(
         InitializerError,
         f"The initial value of variable {name} is computed from the argument {argument}, which "
         "was given as a jax.ShapeDtypeStruct.",

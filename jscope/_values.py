@@ -13,7 +13,7 @@ from jscope import _jaxapi
 from jscope._keys import named_key, words
 from jscope._params import Params, not_a_mapping, walk
 from jscope._program import Program
-from jscope._report import near_names, quoted, where
+from jscope._report import near_names, quoted, report_at
 from jscope._spec import Shape
 from jscope.errors import NameClashError, Site, TreeTypeError, VariableNotFoundError
 
@@ -223,16 +223,14 @@ def _clash_in_tree(
     name: str, tree: str, *, is_scope: bool, sites: tuple[Site, ...]
 ) -> NameClashError:
     held = "it is a scope (a mapping)" if is_scope else "a scope on its path is an array"
-    return NameClashError(
+    return report_at(
+        NameClashError,
         f"Variable {name} cannot be read: in the {tree} given to apply {held}.",
-        {
-            "asked": f"at {where(sites)}",
-            "fix": f"give {tree} of this function's init, with neither a level more nor a "
-            f"level less; {_check_call(tree)} lists every difference at once.",
-        },
+        sites,
+        f"give {tree} of this function's init, with neither a level more nor a "
+        f"level less; {_check_call(tree)} lists every difference at once.",
         name=name,
         other=name,
-        sites=sites,
     )
 
 
@@ -245,18 +243,16 @@ def _not_in_tree(
     hint: str | None,
 ) -> VariableNotFoundError:
     near = tuple(near_names(name, known))
-    return VariableNotFoundError(
+    return report_at(
+        VariableNotFoundError,
         f"Variable {name} does not exist in the {tree} given to apply.",
-        {
-            "asked": f"at {where(sites)}",
-            "near": quoted(near),
-            "fix": hint
-            or f"give {tree} of this function's init; {_check_call(tree)} lists "
-            "every difference at once.",
-        },
+        sites,
+        hint
+        or f"give {tree} of this function's init; {_check_call(tree)} lists "
+        "every difference at once.",
         name=name,
         near=near,
-        sites=sites,
+        shown=quoted(near),
     )
 
 
