@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,18 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import KINDS, NO_GRADIENT, NO_REVERSE, PROGRAMS, TRANSFORMS, Block, X, block, wrapped
+from cases import (
+    KINDS,
+    NO_GRADIENT,
+    NO_REVERSE,
+    PROGRAMS,
+    TRANSFORMS,
+    Block,
+    X,
+    block,
+    without_metadata,
+    wrapped,
+)
 from jax import lax
 
 import jscope as js
@@ -313,14 +323,6 @@ def hand_written(params: Any, x: jax.Array) -> jax.Array:
         layer = params[f"layer_{index}"]
         x = x * layer["w"] + layer["b"]
     return x
-
-
-def without_metadata(text: str) -> str:
-    text = re.sub(r", metadata=\{[^}]*\}", "", text)
-    text = re.sub(r"^HloModule [^,]*,", "HloModule m,", text)
-    return re.sub(
-        r"(?s)\n(FileNames|FileLocations|FunctionNames|StackFrames)\n.*?(?=\n\n)", "", text
-    )
 
 
 @pytest.mark.parametrize("transform", ["none", "checkpoint", "jit"])

@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from cases import without_metadata
 from jax import lax
 
 import jscope as js
@@ -751,3 +752,108 @@ def test_a_typed_key_is_state_like_any_other(name: str) -> None:
         derive = lambda f: jax.grad(lambda p: f(p, state)[0].sum())  # noqa: E731
         got, wanted = jax.jit(derive(run))(params), derive(by_hand)(params)
         chex.assert_trees_all_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+# Name -> a transform of jscope around a function of nothing, the same of JAX, and how often its
+# function is traced at most.
+AROUND: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any] | None, int]] = {
+    "jit": (js.jit, jax.jit, 1),
+    "checkpoint": (js.checkpoint, jax.checkpoint, 1),
+    "scan": (lambda f: lambda: loop(js.scan, f), lambda f: lambda: loop(lax.scan, f), 1),
+    "map": (
+        lambda f: lambda: js.map(lambda _: f(), X).sum(),
+        lambda f: lambda: lax.map(lambda _: f(), X).sum(),
+        1,
+    ),
+    "while_loop": (
+        lambda f: lambda: turn(js.while_loop, f),
+        lambda f: lambda: turn(lax.while_loop, f),
+        1,
+    ),
+    "fori_loop": (
+        lambda f: lambda: js.fori_loop(0, 2, lambda _, y: y + f(), 0.0),
+        lambda f: lambda: lax.fori_loop(0, 2, lambda _, y: y + f(), 0.0),
+        1,
+    ),
+    "cond": (
+        lambda f: lambda: js.cond(flag(), f, lambda: 0.0),
+        lambda f: lambda: lax.cond(flag(), f, lambda: 0.0),
+        1,
+    ),
+    "switch": (
+        lambda f: lambda: js.switch(flag() + 0, [f, lambda: 0.0]),
+        lambda f: lambda: lax.switch(flag() + 0, [f, lambda: 0.0]),
+        1,
+    ),
+    "layer_stack": (lambda f: lambda: js.layer_stack(2)(lambda y: y + f())(0.0), None, 2),
+    "split": (
+        lambda f: lambda: js.vmap(lambda _: f(), variables="split")(jnp.arange(2)).sum(),
+        None,
+        2,
+    ),
+}
+
+
+def loop(scan: Any, f: Any) -> Any:
+    return scan(lambda y, _: (y + f(), None), 0.0, None, length=2)[0]
+
+
+def turn(while_loop: Any, f: Any) -> Any:
+    return while_loop(lambda given: given[0] < 2, lambda given: (given[0] + 1, f()), (0, 0.0))[1]
+
+
+def flag() -> jax.Array:
+    return js.get_variable("flag", initializer=0, dtype=jnp.int32, trainable=False)
+
+
+def reads(assigns: bool, runs: list[int]) -> Callable[[], jax.Array]:
+    def read() -> jax.Array:
+        runs.append(1)
+        count = js.get_variable("count", initializer=1.0, trainable=False)
+        if assigns:
+            js.assign_add("count", 1.0)
+        return jnp.sin(js.get_variable("w", [])) * count
+
+    return read
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("assigns", [True, False])
+@pytest.mark.parametrize("name", AROUND)
+def test_functions_are_traced_once_at_any_depth_and_twice_in_stacks(
+    name: str, assigns: bool, depth: int
+) -> None:
+    around, _, most = AROUND[name]
+    runs: list[int] = []
+    fn = reads(assigns, runs)
+    for _ in range(depth):
+        fn = around(fn)
+
+    def program() -> jax.Array:
+        with js.variable_scope("", reuse=js.AUTO_REUSE):  # flag, at any depth
+            return fn()
+
+    net = js.transform_with_state(program)
+    params, state = net.init(0)
+    assert len(runs) == 1
+    runs.clear()
+    jax.jit(net.apply).lower(params, state, None)
+    assert len(runs) == most
+
+
+@pytest.mark.parametrize("name", [name for name, (_, raw, _) in AROUND.items() if raw])
+def test_state_that_is_not_assigned_leaves_nothing_in_the_program(name: str) -> None:
+    ours, raw, _ = AROUND[name]
+    assert raw is not None
+    params, state = js.transform_with_state(ours(reads(False, []))).init(0)
+    texts = []
+    for fn in (ours(reads(False, [])), raw(reads(False, []))):
+
+        def apply(params: Any, state: Any, fn: Any = fn) -> Any:
+            return js.transform_with_state(fn).apply(params, state, None)[0]
+
+        # JAX keeps what a while loop is given and does not use, as an argument.
+        other = {} if name == "while_loop" else {"other": jnp.ones(3)}
+        compiled = jax.jit(apply).lower(params, {**state, **other}).compile()
+        texts.append(without_metadata(compiled.as_text()))
+    assert texts[0] == texts[1]
