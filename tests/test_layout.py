@@ -51,6 +51,7 @@ ORDER = [
     "getters",
     "_scope",
     "_template",
+    "_signature",
     "_transform",
     "_lift",
     "_stack",
