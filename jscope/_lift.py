@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import jax
 
@@ -21,6 +21,7 @@ from jscope._level import Fold, Level
 from jscope._pass import Pass
 from jscope.errors import ArgumentError, AssignmentError, StateError, TransformError
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -181,7 +182,9 @@ class Carry(NamedTuple):
     key: jax.Array | None
 
 
-def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]], Carry]:
+def functionalize(
+    fn: Callable[P, R],
+) -> tuple[Callable[Concatenate[Carry, P], tuple[R, Carry]], Carry]:
     """Makes a function of the running pass pure, for transforms that jscope has no twin of.
 
     State and randomness go in and out by a carry, so the pure function can be used inside

@@ -11,6 +11,9 @@ import numpy as np
 
 from jscope.errors import CheckError
 
+PyTree: TypeAlias = Any
+"""What ``jax.tree`` takes apart: arrays in tuples, lists, mappings, ..."""
+
 Tree: TypeAlias = dict[str, Any]
 """Plain nested dicts, the storage behind Params."""
 

@@ -62,7 +62,7 @@ class Cell:
 
     state_size: Any
     output_size: int
-    _step: Template[tuple[jax.Array, Any]]
+    _step: Template[..., tuple[jax.Array, Any]]
 
     def __call__(self, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         """One step: inputs [batch, features], and the state."""

@@ -8,16 +8,27 @@ number of the iteration or instance in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jscope import _jaxapi, _pass
 from jscope._lift import Lift, assigned_values, pair
+from jscope._params import PyTree
 from jscope._stack import split
 from jscope.errors import ArgumentError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Aux = TypeVar("Aux")
+Carry = TypeVar("Carry")
+X = TypeVar("X")
+Y = TypeVar("Y")
+Operands = TypeVarTuple("Operands")
 
 _Function = Callable[..., Any]
 
@@ -47,6 +58,10 @@ def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]
     return lifted
 
 
+@overload
+def jit(fun: Callable[P, R], /, **options: Any) -> Callable[P, R]: ...
+@overload
+def jit(fun: None = None, /, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def jit(fun: _Function | None = None, /, **options: Any) -> Any:
     """``jax.jit`` for functions that assign state; draws are those of the plain program.
 
@@ -77,7 +92,7 @@ def jit(fun: _Function | None = None, /, **options: Any) -> Any:
     return _once("jit", fun, lambda inner: jax.jit(inner, **options))
 
 
-def checkpoint(fun: _Function, **options: Any) -> _Function:
+def checkpoint(fun: Callable[P, R], **options: Any) -> Callable[P, R]:
     """``jax.checkpoint`` for functions that assign state; draws are those of the plain program.
 
     Also called ``jscope.remat``.
@@ -106,13 +121,13 @@ def checkpoint(fun: _Function, **options: Any) -> _Function:
 
 
 def value_and_grad(
-    fun: _Function,
+    fun: Callable[P, R],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     **options: Any,
-) -> _Function:
+) -> Callable[P, tuple[R, PyTree]]:
     """``jax.value_and_grad`` for functions that assign state; draws are those of the plain program.
 
     Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
@@ -164,14 +179,33 @@ def value_and_grad(
     return _once("value_and_grad", fun, transform)
 
 
+@overload
 def grad(
-    fun: _Function,
+    fun: Callable[P, tuple[Any, Aux]],
+    argnums: int | Sequence[int] = 0,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    **options: Any,
+) -> Callable[P, tuple[PyTree, Aux]]: ...
+@overload
+def grad(
+    fun: Callable[P, Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     **options: Any,
-) -> _Function:
+) -> Callable[P, PyTree]: ...
+def grad(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    **options: Any,
+) -> Callable[P, PyTree]:
     """``jax.grad`` for functions that assign state; draws are those of the plain program.
 
     Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
@@ -212,16 +246,16 @@ def grad(
 
 
 def vmap(
-    fun: _Function,
-    in_axes: Any = 0,
-    out_axes: Any = 0,
-    axis_name: Any = None,
+    fun: Callable[P, R],
+    in_axes: int | Sequence[PyTree] | None = 0,
+    out_axes: PyTree = 0,
+    axis_name: Hashable | None = None,
     axis_size: int | None = None,
-    spmd_axis_name: Any = None,
+    spmd_axis_name: Hashable | None = None,
     *,
-    variables: str = "share",
+    variables: Literal["share", "split"] = "share",
     **options: Any,
-) -> _Function:
+) -> Callable[P, R]:
     """``jax.vmap`` in which every instance draws keys of its own: a draw with its number folded in.
 
     Args:
@@ -289,14 +323,14 @@ def vmap(
 
 
 def scan(
-    f: _Function,
-    init: Any,
-    xs: Any = None,
+    f: Callable[[Carry, X], tuple[Carry, Y]],
+    init: Carry,
+    xs: X | None = None,
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
     **options: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Carry, Y]:
     """``jax.lax.scan`` that carries state; iteration i draws keys with i folded in.
 
     Variables are the same in every iteration; for one per iteration see ``layer_stack``.
@@ -342,17 +376,17 @@ def scan(
             carry, y = pair("result of f of scan", out, "(carry, y)")
             return (carry, {name: level.values[name] for name in state}), y
 
-        carry = init, lift.read(names)
+        carry: Any = init, lift.read(names)
         (carry, state), ys = jax.lax.scan(
             body, carry, (numbers, xs), length, reverse, unroll, **options
         )
         return (carry, ys), state
 
-    out: tuple[Any, Any] = lift.resolve(run)
+    out: tuple[Carry, Y] = lift.resolve(run)
     return out
 
 
-def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001
+def map(f: Callable[[X], Y], xs: X, *, batch_size: int | None = None) -> Y:  # noqa: A001
     """``jax.lax.map`` that carries state; element i draws keys with i folded in.
 
     Args:
@@ -389,10 +423,11 @@ def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa
         fold = None if number is None else lambda: number
         return lift.call(f, (x,), fold=fold, bars_assign="jscope.map(batch_size=...)")[0]
 
-    return jax.lax.map(element, (numbers, xs), batch_size=batch_size)
+    out: Y = jax.lax.map(element, (numbers, xs), batch_size=batch_size)
+    return out
 
 
-def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
+def while_loop(cond_fun: Callable[[T], ArrayLike], body_fun: Callable[[T], T], init_val: T) -> T:
     """``jax.lax.while_loop`` that carries state; iteration i draws keys with i folded in.
 
     Args:
@@ -447,12 +482,18 @@ def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
         _, state, value = jax.lax.while_loop(test, body, (number, lift.read(names), init_val))
         return value, state
 
-    return lift.resolve(run)
+    out: T = lift.resolve(run)
+    return out
 
 
 def fori_loop(
-    lower: Any, upper: Any, body_fun: _Function, init_val: Any, *, unroll: int | bool | None = None
-) -> Any:
+    lower: ArrayLike,
+    upper: ArrayLike,
+    body_fun: Callable[[jax.Array, T], T],
+    init_val: T,
+    *,
+    unroll: int | bool | None = None,
+) -> T:
     """``jax.lax.fori_loop`` that carries state; iteration i draws keys with i folded in.
 
     Args:
@@ -492,12 +533,17 @@ def fori_loop(
         state, value = jax.lax.fori_loop(lower, upper, body, given, unroll=unroll)
         return value, state
 
-    return lift.resolve(run)
+    out: T = lift.resolve(run)
+    return out
 
 
 def cond(
-    pred: Any, true_fun: _Function, false_fun: _Function, *operands: Any, **options: Any
-) -> Any:
+    pred: ArrayLike,
+    true_fun: Callable[[*Operands], R],
+    false_fun: Callable[[*Operands], R],
+    *operands: *Operands,
+    **options: Any,
+) -> R:
     """``jax.lax.cond`` whose branches may assign state; draws are those of the plain program.
 
     A variable that only one branch assigns keeps its value in the other.
@@ -531,10 +577,24 @@ def cond(
         true, false = _branches(lift, (true_fun, false_fun), names)
         return jax.lax.cond(pred, true, false, *operands, **options)  # type: ignore[no-any-return]
 
-    return _resolve_branches(lift, run, (true_fun, false_fun), operands)
+    out: R = _resolve_branches(lift, run, (true_fun, false_fun), operands)
+    return out
 
 
-def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options: Any) -> Any:
+@overload
+def switch(
+    index: ArrayLike,
+    branches: Sequence[Callable[[*Operands], R]],
+    *operands: *Operands,
+    **options: Any,
+) -> R: ...
+@overload  # mypy takes a list of functions of several kinds for one of objects
+def switch(
+    index: ArrayLike, branches: Sequence[_Function], *operands: PyTree, **options: Any
+) -> PyTree: ...
+def switch(
+    index: ArrayLike, branches: Sequence[_Function], *operands: *Operands, **options: Any
+) -> PyTree:
     """``jax.lax.switch`` whose branches may assign state; draws are those of the plain program.
 
     Args:

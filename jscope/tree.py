@@ -34,7 +34,6 @@ import jax.numpy as jnp
 
 from jscope._names import (
     Item,
-    PyTree,
     check_distinct,
     empty_scopes,
     leaves_of,
@@ -44,7 +43,7 @@ from jscope._names import (
 )
 from jscope._names import flatten as flatten
 from jscope._names import unflatten as unflatten
-from jscope._params import Params
+from jscope._params import Params, PyTree
 from jscope._pattern import Pattern, choose, claim, is_glob, show
 from jscope._restack import stack_layers as stack_layers
 from jscope._restack import unstack_layers as unstack_layers
