@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope._arg_scope import add_arg_scope
 from jscope._draw import next_rng_key
@@ -107,7 +108,7 @@ def embedding(
     *,
     constraint: Constraint | None = None,
     trainable: bool = True,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     name: Name = None,
     reuse: Reuse | None = None,
 ) -> jax.Array:

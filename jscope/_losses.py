@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
 from jscope._effects import check_collect
-from jscope._params import Params, grow, walk, wrap
+from jscope._params import Params, PyTree, grow, walk, wrap
 from jscope._pass import Pass, Record
 from jscope._path import check_name
 from jscope._spec import Specs, VariableSpec
@@ -147,7 +147,7 @@ def apply_constraints(params: Mapping[str, Any], specs: Specs) -> Params:
     )
 
 
-def add_to_collection(key: str, value: Any) -> None:
+def add_to_collection(key: str, value: PyTree) -> None:
     """Adds a value to a collection of the running pass, for ``get_collection``.
 
     Losses or end points, say. Inside raw JAX transforms and loops the value could not get out: use
@@ -176,7 +176,7 @@ def add_to_collection(key: str, value: Any) -> None:
     running.level.collected.append((key, running.prefix, value))
 
 
-def get_collection(key: str, scope: str | None = None) -> list[Any]:
+def get_collection(key: str, scope: str | None = None) -> list[PyTree]:
     """What a collection of the running pass holds, in order; empty if nothing was added.
 
     Variables are in "variables" and, if they are, in "trainable_variables", as in TF1; or in the

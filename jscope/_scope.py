@@ -9,10 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass
 from jscope._calls import Place, here
-from jscope._params import describe
+from jscope._params import PyTree, describe
 from jscope._pass import Pass, ScopeNode, Settings
 from jscope._path import check_name, join
 from jscope._reuse import Reuse, check_reuse, inherit
@@ -77,7 +78,7 @@ class VariableScope:
         constraint: Constraint | None = None,
         partitioner: Partitioner = None,
         custom_getter: CustomGetter | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise NameTypeError.scope(name)
@@ -169,7 +170,7 @@ class VariableScope:
         """Sets the default partitioner."""
         self._change("set_partitioner", partitioner=partitioner)
 
-    def set_dtype(self, dtype: Any) -> None:
+    def set_dtype(self, dtype: DTypeLike | None) -> None:
         """Sets the default dtype."""
         self._change("set_dtype", dtype=_scope_dtype(dtype))
 
@@ -311,7 +312,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         self,
         name_or_scope: str | VariableScope | None,
         default_name: str | None = None,
-        values: Iterable[Any] | None = None,
+        values: Iterable[PyTree] | None = None,
         *,
         initializer: Initializer | Any = None,
         regularizer: Regularizer | None = None,
@@ -319,7 +320,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         partitioner: Partitioner = None,
         custom_getter: CustomGetter | None = None,
         reuse: Reuse | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         auxiliary_name_scope: bool = True,
     ) -> None:
         check_reuse(reuse)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass, _program
 from jscope._calls import Place, RawSites, is_rerun, sites
@@ -60,7 +61,7 @@ def no_regularizer(value: jax.Array) -> None:
 def get_variable(
     name: str,
     shape: ShapeLike | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     initializer: Initializer | Any = None,
     *,
     regularizer: Regularizer | None = None,

@@ -24,14 +24,19 @@ def model(x: Array, units: int = 3, *, training: bool = False) -> Array:
     assert_type(w, Array)
     assert_type(js.assign("a/mean", mean), Array)
     assert_type(js.assign_add("a/mean", 1), Array)
-    y = js.layers.dense(x @ w + b, units, activation=jax.nn.relu, kernel_initializer=jnp.tanh)
-    y = js.layers.dropout(y, 0.5, training=training)
+    with js.variable_scope(None, "b", [x], dtype=np.float32, custom_getter=js.getters.cast("f4")):
+        x = js.layers.dense(x @ w + b, units, jax.nn.relu, bias_initializer=js.initializers.zeros)
+    y = js.layers.dropout(x, 0.5, training=training)
     y = js.layers.batch_normalization(y, training=training)
     y = js.layers.conv2d(y, 3, [3, 3], padding="same", activation=jnp.tanh)
     if js.has_rng() and not js.is_initializing():
         assert_type(js.next_rng_key(), Array)
     js.add_to_collection("activations", y)
     assert_type(js.get_collection("activations"), list[Any])
+    cell = js.layers.lstm(units)
+    outputs, last = js.layers.dynamic_rnn(cell, y, dtype="float32", scope="rnn")
+    assert_type(outputs, Array)
+    assert_type(cell(y, last)[0], Array)
     with js.arg_scope([js.layers.dense], use_bias=False):
         return y + js.get_regularization_loss()
 
