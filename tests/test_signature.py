@@ -133,7 +133,7 @@ def test_help_shows_the_docstring_of_the_user() -> None:
     bare = js.without_apply_rng(js.transform(model))
     for apply in (js.transform(model).apply, bare.apply):
         text = pydoc.plain(pydoc.render_doc(apply))
-        assert "apply(params: " in text
+        assert text.index("apply(") < text.index("params: ") < text.index("units: ")
         assert "    apply of model, see transform.\n    \n    The model.\n    \n    More:\n" in text
     with_state = js.without_apply_rng(js.transform_with_state(model))
     assert with_state.apply.__name__ == "apply"
