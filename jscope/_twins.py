@@ -61,7 +61,7 @@ def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]
 @overload
 def jit(fun: Callable[P, R], /, **options: Any) -> Callable[P, R]: ...
 @overload
-def jit(fun: None = None, /, **options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def jit(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def jit(fun: _Function | None = None, /, **options: Any) -> Any:
     """``jax.jit`` for functions that assign state; draws are those of the plain program.
 
@@ -537,13 +537,26 @@ def fori_loop(
     return out
 
 
+@overload
+def cond(
+    pred: ArrayLike,
+    true_fun: Callable[[X], R],
+    false_fun: Callable[[X], R],
+    *,
+    operand: X,
+    **options: Any,
+) -> R: ...
+@overload
 def cond(
     pred: ArrayLike,
     true_fun: Callable[[*Operands], R],
     false_fun: Callable[[*Operands], R],
     *operands: *Operands,
     **options: Any,
-) -> R:
+) -> R: ...
+def cond(  # type: ignore[misc] # mypy: the first has no place for *operands
+    pred: ArrayLike, true_fun: _Function, false_fun: _Function, *operands: *Operands, **options: Any
+) -> PyTree:
     """``jax.lax.cond`` whose branches may assign state; draws are those of the plain program.
 
     A variable that only one branch assigns keeps its value in the other.
@@ -577,8 +590,7 @@ def cond(
         true, false = _branches(lift, (true_fun, false_fun), names)
         return jax.lax.cond(pred, true, false, *operands, **options)  # type: ignore[no-any-return]
 
-    out: R = _resolve_branches(lift, run, (true_fun, false_fun), operands)
-    return out
+    return _resolve_branches(lift, run, (true_fun, false_fun), operands)
 
 
 @overload

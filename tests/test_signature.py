@@ -134,7 +134,9 @@ def test_help_shows_the_docstring_of_the_user() -> None:
     for apply in (js.transform(model).apply, bare.apply):
         text = pydoc.plain(pydoc.render_doc(apply))
         assert text.index("apply(") < text.index("params: ") < text.index("units: ")
-        assert "    apply of model, see transform.\n    \n    The model.\n    \n    More:\n" in text
+        lines = [line.strip() for line in text.splitlines()]
+        doc = ["apply of model, see transform.", "", "The model.", "", "More:", "of it."]
+        assert lines[-len(doc) :] == doc
     with_state = js.without_apply_rng(js.transform_with_state(model))
     assert with_state.apply.__name__ == "apply"
 

@@ -167,6 +167,7 @@ def decorated(x: Array) -> None:
     assert_type(jitted(x, units=3), Array)
     assert_type(jitted_with_options(x, units=3), Array)
     assert_type(checkpointed(x, units=3), Array)
+    js.jit(lambda x, y: x + y)(x, x)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     assert_type(js.remat(model)(x, training=True), Array)
     assert_type(stacked(x), Array)
     assert_type(stacked_with_xs(x, 1.0), tuple[Array, str])
@@ -213,6 +214,7 @@ def branches(x: Array, flag: Array, functions: list[Callable[[Array], Array]]) -
     assert_type(js.cond(True, jnp.tanh, functools.partial(head, units=3), x), Array)
     assert_type(js.cond(flag, lambda x, y: x, lambda x, y: y, x, x), Array)
     assert_type(js.cond(flag, lambda: x, lambda: x), Array)
+    assert_type(js.cond(flag, head, lambda x: x, operand=x), Array)
     assert_type(js.switch(flag, [head, layer], x), Array)
     assert_type(js.switch(3, functions, x), Array)
     assert_type(js.switch(flag, [lambda: x, lambda: x]), Array)
