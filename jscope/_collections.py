@@ -10,6 +10,7 @@ from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._effects import check_collect
 from jscope._losses import get_regularization_losses
+from jscope._params import PyTree
 from jscope._path import is_in
 from jscope._report import report_at
 from jscope.errors import Site, TransformError
@@ -19,7 +20,7 @@ _TRAINABLE = "trainable_variables"
 _REGULARIZATION = "regularization_losses"
 
 
-def add_to_collection(key: str, value: Any) -> None:
+def add_to_collection(key: str, value: PyTree) -> None:
     """Adds a value to a collection of the running pass, for ``get_collection``.
 
     Losses or end points, say. Inside raw JAX transforms and loops the value could not get out: use
@@ -48,7 +49,7 @@ def add_to_collection(key: str, value: Any) -> None:
     running.level.collected.append((key, running.prefix, value))
 
 
-def get_collection(key: str, scope: str | None = None) -> list[Any]:
+def get_collection(key: str, scope: str | None = None) -> list[PyTree]:
     """What a collection of the running pass holds, in order; empty if nothing was added.
 
     Variables are in "variables" and, if they are, in "trainable_variables", as in TF1; or in the

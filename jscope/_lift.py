@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import jax
 
@@ -24,6 +24,7 @@ from jscope._report import brief, report_at
 from jscope._state import unfit
 from jscope.errors import Site, StateError, TransformError
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -251,7 +252,9 @@ class Carry(NamedTuple):
     key: jax.Array | None
 
 
-def functionalize(fn: Callable[..., R]) -> tuple[Callable[..., tuple[R, Carry]], Carry]:
+def functionalize(
+    fn: Callable[P, R],
+) -> tuple[Callable[Concatenate[Carry, P], tuple[R, Carry]], Carry]:
     """Makes a function of the running pass pure, for transforms that jscope has no twin of.
 
     State and randomness go in and out by a carry, so the pure function can be used inside

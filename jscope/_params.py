@@ -12,6 +12,9 @@ import numpy as np
 from jscope._report import describe
 from jscope.errors import CheckError, TreeTypeError
 
+PyTree: TypeAlias = Any
+"""What ``jax.tree`` takes apart: arrays in tuples, lists, mappings, ..."""
+
 Tree: TypeAlias = dict[str, Any]
 """Plain nested dicts, the storage behind Params."""
 

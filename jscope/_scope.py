@@ -9,11 +9,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._calls import Place, here
 from jscope._numbering import ScopeNode
+from jscope._params import PyTree
 from jscope._pass import Pass
 from jscope._path import check_name, join, not_text
 from jscope._report import brief, describe, report_at
@@ -81,7 +83,7 @@ class VariableScope:
         constraint: Constraint | None = None,
         partitioner: Partitioner = None,
         custom_getter: CustomGetter | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise _not_a_scope(name)
@@ -173,7 +175,7 @@ class VariableScope:
         """Sets the default partitioner."""
         self._change("set_partitioner", partitioner=partitioner)
 
-    def set_dtype(self, dtype: Any) -> None:
+    def set_dtype(self, dtype: DTypeLike | None) -> None:
         """Sets the default dtype."""
         self._change("set_dtype", dtype=_scope_dtype(dtype))
 
@@ -318,7 +320,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         self,
         name_or_scope: str | VariableScope | None,
         default_name: str | None = None,
-        values: Iterable[Any] | None = None,
+        values: Iterable[PyTree] | None = None,
         *,
         initializer: Initializer | Any = None,
         regularizer: Regularizer | None = None,
@@ -326,7 +328,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         partitioner: Partitioner = None,
         custom_getter: CustomGetter | None = None,
         reuse: Reuse | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         auxiliary_name_scope: bool = True,
     ) -> None:
         check_reuse(reuse)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,13 @@ from jscope._pass import Pass
 from jscope._report import describe
 from jscope.errors import TransformError
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def layer_stack(
     n: int, *, unroll: int | bool = 1, checkpoint: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Stacks ``n`` layers of one block into one scan: compiled once, whatever ``n`` is.
 
     The block's variables get a leading axis, [n, ...], in params and state. Layer i starts from,
@@ -62,7 +65,7 @@ def layer_stack(
     if as_bool(checkpoint) is None:
         raise bad_argument("checkpoint", checkpoint, "True or False")
 
-    def decorate(block: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(block: Callable[..., Any]) -> Any:
         if not callable(block):
             raise bad_argument("argument of layer_stack(n)", block, "a function")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from jscope import _calls, _pass
 from jscope._arguments import bad_argument
@@ -14,6 +14,7 @@ from jscope._scope import VariableScope, variable_scope
 from jscope._settings import CustomGetter, check_getter
 from jscope.errors import NameTypeError
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -27,7 +28,7 @@ class _Progress:
         self.called = False
 
 
-class Template(Generic[R]):
+class Template(Generic[P, R]):
     """A function with variables of its own, see ``make_template``."""
 
     __slots__ = ("__weakref__", "_function", "_getter", "_name", "_scope", "_sites", "_unique_name")
@@ -35,7 +36,7 @@ class Template(Generic[R]):
     def __init__(
         self,
         name: str,
-        function: Callable[..., R],
+        function: Callable[P, R],
         create_scope_now: bool,
         unique_name: str | None,
         getter: CustomGetter | None,
@@ -66,7 +67,7 @@ class Template(Generic[R]):
         progress = running.templates.get(self) if running else None
         return progress.scope if progress else self._scope
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function in the template's scope."""
         running = _pass.current("a template")
         progress = running.templates.setdefault(self, _Progress(self._scope))
@@ -108,6 +109,15 @@ class Template(Generic[R]):
         return f"Template({self._name!r})"
 
 
+@overload
+def make_template(
+    name_: str,
+    func_: Callable[P, R],
+    create_scope_now_: bool = False,
+    unique_name_: str | None = None,
+    custom_getter_: CustomGetter | None = None,
+) -> Template[P, R]: ...
+@overload
 def make_template(
     name_: str,
     func_: Callable[..., R],
@@ -115,7 +125,15 @@ def make_template(
     unique_name_: str | None = None,
     custom_getter_: CustomGetter | None = None,
     **kwargs: Any,
-) -> Template[R]:
+) -> Template[..., R]: ...
+def make_template(
+    name_: str,
+    func_: Callable[..., R],
+    create_scope_now_: bool = False,
+    unique_name_: str | None = None,
+    custom_getter_: CustomGetter | None = None,
+    **kwargs: Any,
+) -> Template[..., R]:
     """Wraps a function so that its first call in a pass makes variables and later calls share them.
 
     As in TF1, with one difference: a first call that failed can be tried again.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
 
-from jscope import _jaxapi, _pass
+from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
 from jscope._params import Params, grow, is_array, walk, wrap
@@ -27,27 +27,27 @@ V = TypeVar("V")
 A = ParamSpec("A")
 
 
-class _Network(Generic[A, P, R, V]):
-    __slots__ = ("_maker", "apply", "init", "specs")
+class _Network(tuple[Callable[Concatenate[Rng, P], V], Callable[A, R]], Generic[A, P, R, V]):
+    # A tuple, as type checkers unpack nothing else into functions of two types. To JAX it is a
+    # leaf, as all subclasses of tuples are that are no named ones.
 
     init: Callable[Concatenate[Rng, P], V]
     apply: Callable[A, R]
     specs: Callable[P, Specs]
+    _maker: tuple[Callable[..., Any], tuple[Any, ...]]
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         init: Callable[Concatenate[Rng, P], V],
         apply: Callable[A, R],
         specs: Callable[P, Specs],
         maker: tuple[Callable[..., Any], tuple[Any, ...]],
-    ) -> None:
-        self.init = init
-        self.apply = apply
-        self.specs = specs
-        self._maker = maker
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.init, self.apply))
+    ) -> Self:
+        network = super().__new__(cls, (init, apply))
+        network.init, network.apply = init, apply
+        network.specs = specs
+        network._maker = maker
+        return network
 
     def __reduce__(self) -> Any:
         return self._maker
@@ -76,8 +76,6 @@ class Transformed(_Network[A, P, R, Params]):
       (2,)
     """
 
-    __slots__ = ()
-
 
 class TransformedWithState(_Network[A, P, R, tuple[Params, Params]]):
     """The pure functions of one function that makes variables and keeps state.
@@ -103,8 +101,6 @@ class TransformedWithState(_Network[A, P, R, tuple[Params, Params]]):
       >>> state
       Params({'calls': int32[]})
     """
-
-    __slots__ = ()
 
 
 def transform(
@@ -156,7 +152,7 @@ def transform(
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
         return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
 
-    _name_after(fn, init, apply, specs)
+    _signature.show(fn, init, apply, specs)
     return Transformed(init, apply, specs, (transform, (fn,)))
 
 
@@ -218,7 +214,7 @@ def transform_with_state(
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
         return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
 
-    _name_after(fn, init, apply, specs)
+    _signature.show(fn, init, apply, specs)
     return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
 
 
@@ -275,13 +271,6 @@ def _check_function(transformer: str, fn: object) -> None:
         raise bad_argument(f"argument of {transformer}", fn, "a function")
 
 
-def _name_after(fn: Callable[..., Any], *functions: Callable[..., Any]) -> None:
-    for function in functions:
-        function.__doc__ = (
-            f"{function.__name__} of {getattr(fn, '__qualname__', fn)}, see transform."
-        )
-
-
 def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
     given = state if isinstance(state, Params) else Params(state)
     if not assigned:
@@ -289,6 +278,15 @@ def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
     return wrap(grow((path, assigned.get("/".join(path), leaf)) for path, leaf in walk(given)))
 
 
+# The one with state first: mypy takes both for any pair that fits.
+@overload
+def without_apply_rng(
+    net: TransformedWithState[Concatenate[Mapping[str, Any], Mapping[str, Any], Rng, A], P, R],
+) -> TransformedWithState[Concatenate[Mapping[str, Any], Mapping[str, Any], A], P, R]: ...
+@overload
+def without_apply_rng(
+    net: Transformed[Concatenate[Mapping[str, Any], Rng, A], P, R],
+) -> Transformed[Concatenate[Mapping[str, Any], A], P, R]: ...
 def without_apply_rng(net: Any) -> Any:
     """The same network, whose ``apply`` takes no ``rng``: ``apply(params, *args, **kwargs)``.
 
@@ -319,11 +317,13 @@ def without_apply_rng(net: Any) -> Any:
         ) -> Any:
             return inner(params, state, None, *args, **kwargs)
 
+        _signature.show_without(apply_with_state, inner, 2)
         return TransformedWithState(net.init, apply_with_state, net.specs, maker)
 
     def apply(params: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
         return inner(params, None, *args, **kwargs)
 
+    _signature.show_without(apply, inner, 1)
     return Transformed(net.init, apply, net.specs, maker)
 
 

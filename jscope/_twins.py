@@ -8,18 +8,29 @@ number of the iteration or instance in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._effects import TWINS
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair
+from jscope._params import PyTree
 from jscope._stack import split
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Aux = TypeVar("Aux")
+Carry = TypeVar("Carry")
+X = TypeVar("X")
+Y = TypeVar("Y")
+Operands = TypeVarTuple("Operands")
 
 _Function = Callable[..., Any]
 
@@ -49,6 +60,10 @@ def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]
     return lifted
 
 
+@overload
+def jit(fun: Callable[P, R], /, **options: Any) -> Callable[P, R]: ...
+@overload
+def jit(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def jit(fun: _Function | None = None, /, **options: Any) -> Any:
     """``jax.jit`` for functions that assign state; draws are those of the plain program.
 
@@ -79,7 +94,7 @@ def jit(fun: _Function | None = None, /, **options: Any) -> Any:
     return _once("jit", fun, lambda inner: jax.jit(inner, **options))
 
 
-def checkpoint(fun: _Function, **options: Any) -> _Function:
+def checkpoint(fun: Callable[P, R], **options: Any) -> Callable[P, R]:
     """``jax.checkpoint`` for functions that assign state; draws are those of the plain program.
 
     Also called ``jscope.remat``.
@@ -108,13 +123,13 @@ def checkpoint(fun: _Function, **options: Any) -> _Function:
 
 
 def value_and_grad(
-    fun: _Function,
+    fun: Callable[P, R],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     **options: Any,
-) -> _Function:
+) -> Callable[P, tuple[R, PyTree]]:
     """``jax.value_and_grad`` for functions that assign state; draws are those of the plain program.
 
     Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
@@ -166,14 +181,33 @@ def value_and_grad(
     return _once("value_and_grad", fun, transform)
 
 
+@overload
 def grad(
-    fun: _Function,
+    fun: Callable[P, tuple[Any, Aux]],
+    argnums: int | Sequence[int] = 0,
+    *,
+    has_aux: Literal[True],
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    **options: Any,
+) -> Callable[P, tuple[PyTree, Aux]]: ...
+@overload
+def grad(
+    fun: Callable[P, Any],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
     **options: Any,
-) -> _Function:
+) -> Callable[P, PyTree]: ...
+def grad(
+    fun: Callable[P, Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    **options: Any,
+) -> Callable[P, PyTree]:
     """``jax.grad`` for functions that assign state; draws are those of the plain program.
 
     Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
@@ -214,16 +248,16 @@ def grad(
 
 
 def vmap(
-    fun: _Function,
-    in_axes: Any = 0,
-    out_axes: Any = 0,
-    axis_name: Any = None,
+    fun: Callable[P, R],
+    in_axes: int | Sequence[PyTree] | None = 0,
+    out_axes: PyTree = 0,
+    axis_name: Hashable | None = None,
     axis_size: int | None = None,
-    spmd_axis_name: Any = None,
+    spmd_axis_name: Hashable | None = None,
     *,
-    variables: str = "share",
+    variables: Literal["share", "split"] = "share",
     **options: Any,
-) -> _Function:
+) -> Callable[P, R]:
     """``jax.vmap`` in which every instance draws keys of its own: a draw with its number folded in.
 
     Args:
@@ -292,14 +326,14 @@ def vmap(
 
 
 def scan(
-    f: _Function,
-    init: Any,
-    xs: Any = None,
+    f: Callable[[Carry, X], tuple[Carry, Y]],
+    init: Carry,
+    xs: X | None = None,
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
     **options: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Carry, Y]:
     """``jax.lax.scan`` that carries state; iteration i draws keys with i folded in.
 
     Variables are the same in every iteration; for one per iteration see ``layer_stack``.
@@ -344,14 +378,15 @@ def scan(
         carry, y = pair("result of f of scan", out, "(carry, y)")
         return (carry, state), y
 
-    carry = init, lift.state()
+    carry: Any = init, lift.state()
     (carry, state), ys = jax.lax.scan(
         body, carry, (numbers, xs), length, reverse, unroll, **options
     )
-    return lift.finish((carry, ys), state)
+    out: tuple[Carry, Y] = lift.finish((carry, ys), state)
+    return out
 
 
-def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa: A001
+def map(f: Callable[[X], Y], xs: X, *, batch_size: int | None = None) -> Y:  # noqa: A001
     """``jax.lax.map`` that carries state; element i draws keys with i folded in.
 
     Args:
@@ -384,10 +419,11 @@ def map(f: _Function, xs: Any, *, batch_size: int | None = None) -> Any:  # noqa
     numbers = jnp.arange(leaves[0].shape[0]) if leaves and lift.has_rng else None
 
     element = lift.pure(f, bar=_BATCHED)
-    return jax.lax.map(lambda given: element({}, *given)[0], (numbers, xs), batch_size=batch_size)
+    y: Y = jax.lax.map(lambda given: element({}, *given)[0], (numbers, xs), batch_size=batch_size)
+    return y
 
 
-def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
+def while_loop(cond_fun: Callable[[T], ArrayLike], body_fun: Callable[[T], T], init_val: T) -> T:
     """``jax.lax.while_loop`` that carries state; iteration i draws keys with i folded in.
 
     Args:
@@ -431,12 +467,18 @@ def while_loop(cond_fun: _Function, body_fun: _Function, init_val: Any) -> Any:
 
     number = jnp.int32(0) if lift.has_rng else None
     _, state, value = jax.lax.while_loop(go_on, body, (number, lift.state(), init_val))
-    return lift.finish(value, state)
+    out: T = lift.finish(value, state)
+    return out
 
 
 def fori_loop(
-    lower: Any, upper: Any, body_fun: _Function, init_val: Any, *, unroll: int | bool | None = None
-) -> Any:
+    lower: ArrayLike,
+    upper: ArrayLike,
+    body_fun: Callable[[jax.Array, T], T],
+    init_val: T,
+    *,
+    unroll: int | bool | None = None,
+) -> T:
     """``jax.lax.fori_loop`` that carries state; iteration i draws keys with i folded in.
 
     Args:
@@ -474,12 +516,30 @@ def fori_loop(
 
     given = lift.state(), init_val
     state, value = jax.lax.fori_loop(lower, upper, body, given, unroll=unroll)
-    return lift.finish(value, state)
+    out: T = lift.finish(value, state)
+    return out
 
 
+@overload
 def cond(
-    pred: Any, true_fun: _Function, false_fun: _Function, *operands: Any, **options: Any
-) -> Any:
+    pred: ArrayLike,
+    true_fun: Callable[[X], R],
+    false_fun: Callable[[X], R],
+    *,
+    operand: X,
+    **options: Any,
+) -> R: ...
+@overload
+def cond(
+    pred: ArrayLike,
+    true_fun: Callable[[*Operands], R],
+    false_fun: Callable[[*Operands], R],
+    *operands: *Operands,
+    **options: Any,
+) -> R: ...
+def cond(  # type: ignore[misc] # mypy: the first has no place for *operands
+    pred: ArrayLike, true_fun: _Function, false_fun: _Function, *operands: *Operands, **options: Any
+) -> PyTree:
     """``jax.lax.cond`` whose branches may assign state; draws are those of the plain program.
 
     A variable that only one branch assigns keeps its value in the other.
@@ -513,7 +573,20 @@ def cond(
     return lift.finish(out, state)
 
 
-def switch(index: Any, branches: Sequence[_Function], *operands: Any, **options: Any) -> Any:
+@overload
+def switch(
+    index: ArrayLike,
+    branches: Sequence[Callable[[*Operands], R]],
+    *operands: *Operands,
+    **options: Any,
+) -> R: ...
+@overload  # mypy takes a list of functions of several kinds for one of objects
+def switch(
+    index: ArrayLike, branches: Sequence[_Function], *operands: PyTree, **options: Any
+) -> PyTree: ...
+def switch(
+    index: ArrayLike, branches: Sequence[_Function], *operands: *Operands, **options: Any
+) -> PyTree:
     """``jax.lax.switch`` whose branches may assign state; draws are those of the plain program.
 
     Args:

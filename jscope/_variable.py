@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import jax
+from jax.typing import DTypeLike
 
 from jscope import _pass
 from jscope._pass import Pass
@@ -22,7 +23,7 @@ ShapeLike: TypeAlias = int | Iterable[int | None]
 def get_variable(
     name: str,
     shape: ShapeLike | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     initializer: Initializer | Any = None,
     *,
     regularizer: Regularizer | None = None,

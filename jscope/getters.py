@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope import _pass, tree
 from jscope._arguments import as_int, bad_argument, widened
@@ -45,7 +46,7 @@ def __dir__() -> list[str]:
 _Names: TypeAlias = Any
 
 
-def cast(compute: Any, *, store: Any = jnp.float32) -> CustomGetter:
+def cast(compute: DTypeLike, *, store: DTypeLike = jnp.float32) -> CustomGetter:
     """Stores variables of floats in one dtype and hands them out in another.
 
     Args:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jscope._arg_scope import add_arg_scope
 from jscope._reuse import Reuse
@@ -25,7 +26,7 @@ def embedding(
     *,
     constraint: Constraint | None = None,
     trainable: bool = True,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     name: Name = None,
     reuse: Reuse | None = None,
 ) -> jax.Array:

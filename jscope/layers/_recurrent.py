@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument
+from jscope._params import PyTree
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import Initializer
@@ -19,6 +21,9 @@ from jscope._twins import scan
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
 from jscope.layers._sharding import along_batch
 from jscope.layers._weights import Weight, ones, zeros
+
+Out = TypeVar("Out")
+State = TypeVar("State")
 
 
 class LSTMStateTuple(NamedTuple):
@@ -52,15 +57,15 @@ class Cell:
       output_size: Size of the outputs' last axis.
     """
 
-    state_size: Any
+    state_size: PyTree
     output_size: int
-    _step: Template[tuple[jax.Array, Any]]
+    _step: Template[..., tuple[jax.Array, PyTree]]
 
-    def __call__(self, inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def __call__(self, inputs: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One step: inputs [batch, features], and the state."""
         return self._step(inputs, state)
 
-    def zero_state(self, batch_size: int, dtype: Any = jnp.float32) -> Any:
+    def zero_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> PyTree:
         """A state of zeros, [batch_size, size] for each size of ``state_size``."""
         return jax.tree.map(lambda size: jnp.zeros([batch_size, size], dtype), self.state_size)
 
@@ -197,15 +202,15 @@ def gru(
 
 @add_arg_scope
 def dynamic_rnn(
-    cell: Callable[[jax.Array, Any], tuple[Any, Any]],
+    cell: Callable[[jax.Array, State], tuple[Out, State]],
     inputs: jax.Array,
-    sequence_length: Any = None,
-    initial_state: Any = None,
-    dtype: Any = None,
+    sequence_length: ArrayLike | Sequence[int] | None = None,
+    initial_state: State | None = None,
+    dtype: DTypeLike | None = None,
     *,
     time_major: bool = False,
     scope: Name = None,
-) -> tuple[Any, Any]:
+) -> tuple[Out, State]:
     """Runs a cell over time, in one ``scan``, as TF1's ``tf.nn.dynamic_rnn``.
 
     The scope "rnn" is not numbered, as in TF1: a second network in one scope needs a ``scope`` of

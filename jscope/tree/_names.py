@@ -7,11 +7,10 @@ from typing import Any, TypeAlias
 
 import jax
 
-from jscope._params import Params, bad_key, grow, walk, wrap
+from jscope._params import Params, PyTree, bad_key, grow, walk, wrap
 from jscope._spec import Specs
 from jscope.errors import NameClashError, TreeTypeError
 
-PyTree: TypeAlias = Any
 Item: TypeAlias = tuple[str, Any]
 """A full name and a leaf."""
 

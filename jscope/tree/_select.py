@@ -9,13 +9,12 @@ from typing import Any, overload
 import jax
 
 from jscope._arguments import bad_argument
-from jscope._params import Params
+from jscope._params import Params, PyTree
 from jscope._report import brief, some_of
 from jscope._spec import Specs
 from jscope.errors import LabelError
 from jscope.tree._names import (
     Item,
-    PyTree,
     check_distinct,
     empty_scopes,
     leaves_of,

@@ -6,8 +6,9 @@ import math
 
 import jax.numpy as jnp
 
+from jscope._params import PyTree
 from jscope.errors import TreeTypeError
-from jscope.tree._names import Item, PyTree, named
+from jscope.tree._names import Item, named
 
 
 def count(tree: PyTree) -> int:
