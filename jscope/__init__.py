@@ -19,10 +19,11 @@ from jscope._arg_scope import add_arg_scope, arg_scope
 from jscope._check import check
 from jscope._collections import add_to_collection, get_collection
 from jscope._constrain import apply_constraints
-from jscope._draw import has_rng, is_initializing, next_rng_key
+from jscope._draw import has_rng, next_rng_key
 from jscope._lift import functionalize, put_carry
 from jscope._losses import get_regularization_loss, get_regularization_losses, regularization_loss
 from jscope._params import Params
+from jscope._pass import is_initializing
 from jscope._reuse import AUTO_REUSE
 from jscope._scope import VariableScope, get_variable_scope, variable_scope
 from jscope._spec import Specs, VariableSpec

@@ -1,4 +1,4 @@
-"""Numbers that users give, and the precision to compute in: one home for each."""
+"""What users may give: one rule for integers, for flags, for numbers and for arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope._report import brief
+from jscope._report import brief, is_shaped
 from jscope.errors import ArgumentError
 
 
@@ -28,6 +28,14 @@ def as_int(value: Any) -> int | None:
 def as_bool(value: Any) -> bool | None:
     """A Python or NumPy bool as a bool; None for all else, arrays included."""
     return bool(value) if isinstance(value, bool | np.bool_) else None
+
+
+def as_array(argument: str, value: Any) -> jax.Array:
+    """An array of JAX or NumPy, or a Python number, as an array of JAX."""
+    numeric = jax.Array | np.ndarray | np.generic | bool | int | float | complex
+    if not isinstance(value, numeric) and not hasattr(value, "__jax_array__"):
+        raise bad_argument(argument, value, "an array or a number")
+    return jnp.asarray(value)
 
 
 def number(
@@ -49,8 +57,7 @@ def number(
 
 
 def bad_argument(argument: str, value: object, wanted: str) -> ArgumentError:
-    is_array = hasattr(value, "shape") and hasattr(value, "dtype")  # its type says no more
-    kind = "" if is_array else f" of type {type(value).__name__}"
+    kind = "" if is_shaped(value) else f" of type {type(value).__name__}"
     return ArgumentError(
         f"The {argument} must be {wanted}, got {brief(value)}{kind}.",
         argument=argument,

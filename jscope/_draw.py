@@ -1,4 +1,4 @@
-"""Randomness of a pass: next_rng_key, has_rng; and is_initializing."""
+"""Randomness of a pass: next_rng_key, has_rng."""
 
 from __future__ import annotations
 
@@ -72,17 +72,3 @@ def has_rng() -> bool:
       (True, False)
     """
     return _pass.current("has_rng").level.keys.key is not None
-
-
-def is_initializing() -> bool:
-    """Whether variables are being made: True in init and specs, False in apply.
-
-    Raises:
-      NoPassError: (RuntimeError) called outside init, apply and specs.
-
-    Example:
-      >>> import jscope as js
-      >>> js.transform(js.is_initializing).apply({}, None)
-      False
-    """
-    return _pass.current("is_initializing").values.initializing

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jscope._report import describe
+from jscope._report import describe, is_shaped
 from jscope.errors import RngError
 
 
@@ -157,9 +157,9 @@ def as_key(rng: Any) -> jax.Array | None:
         return None
     if isinstance(rng, int | np.integer) and not isinstance(rng, bool):
         return _from_seed(int(rng), repr(rng))
-    shape, dtype = getattr(rng, "shape", None), getattr(rng, "dtype", None)
-    if shape is None or dtype is None or isinstance(rng, jax.ShapeDtypeStruct):
+    if not is_shaped(rng) or isinstance(rng, jax.ShapeDtypeStruct):
         raise _not_a_key(f"{rng!r} of type {type(rng).__name__}")
+    shape, dtype = rng.shape, rng.dtype
     if jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
         if shape == ():
             key: jax.Array = rng

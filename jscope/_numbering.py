@@ -1,8 +1,9 @@
-"""How ``default_name`` is numbered: ``dense``, ``dense_1``, ... below each scope."""
+"""How ``default_name`` is numbered: ``dense``, ``dense_1``, ... below each scope, as in TF1."""
 
 from __future__ import annotations
 
 from jscope._calls import Place, is_rerun
+from jscope._path import join
 
 
 class ScopeNode:
@@ -54,3 +55,24 @@ class ScopeNode:
         if not self.open:
             self.below.clear()
             self.free.clear()
+
+
+class Numbering:
+    """The scopes that a pass opened, and the names that it made by numbering."""
+
+    __slots__ = ("_root", "numbered")
+
+    def __init__(self) -> None:
+        self._root = ScopeNode()
+        self._root.open = 1
+        self.numbered: set[str] = set()
+
+    def node(self, scope: str) -> ScopeNode:
+        """What was opened below a scope, given by its full name."""
+        return self._root.child(scope) if scope else self._root
+
+    def unique(self, scope: str, default_name: str, place: Place) -> str:
+        """``default_name``, or the first numbered name that is not taken below a scope."""
+        name = self.node(scope).unique(default_name, place)
+        self.numbered.add(join(scope, name))
+        return name

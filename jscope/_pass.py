@@ -19,10 +19,10 @@ from jscope._calls import Calls, here, sites
 from jscope._guard import TraceGuard
 from jscope._keys import Keys
 from jscope._level import Level
-from jscope._numbering import ScopeNode
+from jscope._numbering import Numbering
 from jscope._path import check_name, is_in
 from jscope._program import Program
-from jscope._record import Record
+from jscope._record import Record, Records
 from jscope._report import where
 from jscope._settings import Settings
 from jscope._spec import Shape, VariableSpec
@@ -53,14 +53,11 @@ class Pass:
         "guard",
         "level",
         "lifts",
-        "numbered",
+        "numbering",
         "prefix",
         "programs",
         "records",
-        "renamed",
-        "root",
         "scope",
-        "scope_names",
         "settings",
         "templates",
         "values",
@@ -71,14 +68,11 @@ class Pass:
         self.values = values
         self.level = Level(None, Keys(key), planning=values.planning)
         self.lifts: list[Any] = []  # of functionalize; functions of it do not keep them alive
-        self.records: dict[str, Record] = {}
+        self.records = Records()
         self.programs: dict[Any, Program] = {}  # of the library's initializers
-        self.scope_names: dict[str, Any] = {"": None}  # scope -> a variable below it
         self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
         self.templates: dict[Any, Any] = {}
-        self.numbered: set[str] = set()  # scopes whose name was counted
-        self.root = ScopeNode()
-        self.root.open = 1
+        self.numbering = Numbering()
         self.guard = TraceGuard()
         self.calls = Calls(run.__code__, enter.__code__, self.guard)
         self.scope = root
@@ -86,16 +80,7 @@ class Pass:
         self.settings: Settings = root._settings
         self.entries: list[Any] = []
         self.frozen = 0  # how many calls are open that must not make variables
-        # What a custom getter asked for in place of a name.
-        self.renamed: dict[str, str] = {}
         self.watched: dict[Watcher, Any] = {}  # who checks the pass once ``fn`` is done -> facts
-
-    def forget(self, count: int) -> None:
-        """Drops all variables but the first ``count``."""
-        for name in list(self.records)[count:]:
-            dropped = self.records.pop(name)
-            for scope in [s for s, record in self.scope_names.items() if record is dropped]:
-                del self.scope_names[scope]
 
     def read(self, record: Record) -> Any:
         """The value of a variable as the open level sees it."""
@@ -241,6 +226,20 @@ def _in_rule(call: str, rule: str, sites: tuple[Site, ...]) -> NoPassError:
 def find() -> Pass | None:
     """As ``current``, but None where nothing runs."""
     return None if _local.current is None else current("")
+
+
+def is_initializing() -> bool:
+    """Whether variables are being made: True in init and specs, False in apply.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+
+    Example:
+      >>> import jscope as js
+      >>> js.transform(js.is_initializing).apply({}, None)
+      False
+    """
+    return current("is_initializing").values.initializing
 
 
 @contextlib.contextmanager

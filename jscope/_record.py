@@ -72,3 +72,42 @@ class Record:
             sites=self.sites,
             stack=self.sizes,
         )
+
+
+class Records(dict[str, Record]):
+    """The variables of a pass by full name, in the order of their first requests.
+
+    Attributes:
+      scopes: Full name of each scope that variables are in -> the first of them.
+      renamed: What a custom getter asked for in place of a name.
+    """
+
+    __slots__ = ("renamed", "scopes")
+
+    def __init__(self) -> None:
+        self.scopes: dict[str, Record | None] = {"": None}
+        self.renamed: dict[str, str] = {}
+
+    def add(self, record: Record) -> None:
+        self[record.name] = record
+        scope = record.name.rpartition("/")[0]
+        while scope not in self.scopes:
+            self.scopes[scope] = record
+            scope = scope.rpartition("/")[0]
+
+    def forget(self, count: int) -> None:
+        """Drops all but the first ``count``."""
+        for name in list(self)[count:]:
+            dropped = self.pop(name)
+            for scope in [s for s, record in self.scopes.items() if record is dropped]:
+                del self.scopes[scope]
+
+    def above(self, name: str) -> Record | None:
+        """The variable whose name is a scope of ``name``, if any."""
+        scope = name.rpartition("/")[0]
+        while scope not in self.scopes:
+            found = self.get(scope)
+            if found is not None:
+                return found
+            scope = scope.rpartition("/")[0]
+        return None

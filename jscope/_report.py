@@ -19,15 +19,16 @@ def where(sites: Sequence[Site]) -> str:
 
 def brief(value: object) -> str:
     """A value in a message: never an array's values, never more than a line."""
-    if is_shaped(value) and not isinstance(value, type):
+    if is_shaped(value):
         return describe(value)
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def is_shaped(value: object) -> bool:
-    """Whether a value has a shape and a dtype, which say more of it than its type."""
-    return getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None
+    """Whether a value has a shape and a dtype; a class, such as ``np.float32``, has none."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return shape is not None and dtype is not None and not isinstance(value, type)
 
 
 def describe(leaf: Any) -> str:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jscope import _jaxapi
-from jscope._arguments import bad_argument
+from jscope._arguments import as_bool, bad_argument
 from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
 from jscope._pass import Pass
@@ -63,8 +63,8 @@ def answer(running: Pass, asked: Request) -> Any:
     record = running.records.get(full)
     raw_sites, place = running.calls.observe(running.level)
     if record is None:
-        prefix = full.rpartition("/")[0]
-        if prefix not in running.scope_names or full in running.scope_names:
+        scopes = running.records.scopes
+        if full.rpartition("/")[0] not in scopes or full in scopes:
             _check_clash(running, full)
     initializer = settings.initializer if asked.initializer is None else asked.initializer
     constant = as_constant(running, full, initializer)
@@ -141,7 +141,7 @@ def _made_trainable(record: Record, again: tuple[Site, ...]) -> StateError:
 
 def _find(running: Pass, asked: Request, terms: _Terms) -> Any:
     """The value of a name under reuse that was given to apply, but not asked for yet."""
-    trainable = asked.trainable is not False or not running.values.has_state
+    trainable = as_bool(asked.trainable) is not False or not running.values.has_state
     found = _given(running, asked.name, terms.shape, trainable)
     if found is None:
         raise _not_made(running, asked.name, sites(terms.sites))
@@ -217,7 +217,7 @@ def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> A
         _check_found(running, full, value, terms._replace(shape=shape))
     if not values.planning and not _jaxapi.is_current(value):
         _check_usable(running, full, value)
-    running.records[full] = made = Record(
+    made = Record(
         full,
         aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
         layers,
@@ -227,10 +227,7 @@ def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> A
         facts,
         start,
     )
-    prefix = full.rpartition("/")[0]
-    while prefix not in running.scope_names:
-        running.scope_names[prefix] = made
-        prefix = prefix.rpartition("/")[0]
+    running.records.add(made)
     return value
 
 
@@ -318,10 +315,18 @@ def _check_sizes(running: Pass, record: Record) -> None:
 
 
 def _check_clash(running: Pass, full: str) -> None:
-    below = running.scope_names.get(full)
+    """Raises NameClashError if a name is a scope's, or a scope of it is a variable's."""
+    below = running.records.scopes.get(full)
     if below is not None:
         raise _clash(full, below, running.here())
     check_above(running, full)
+
+
+def check_above(running: Pass, full: str) -> None:
+    """Raises NameClashError if a scope of a name is a variable's."""
+    above = running.records.above(full)
+    if above is not None:
+        raise _clash(full, above, running.here())
 
 
 def _clash(name: str, other: Record, again: tuple[Site, ...]) -> NameClashError:
@@ -339,15 +344,6 @@ def _clash(name: str, other: Record, again: tuple[Site, ...]) -> NameClashError:
         other=other.name,
         sites=again,
     )
-
-
-def check_above(running: Pass, full: str) -> None:
-    prefix = full.rpartition("/")[0]
-    while prefix not in running.scope_names:
-        above = running.records.get(prefix)
-        if above is not None:
-            raise _clash(full, above, running.here())
-        prefix = prefix.rpartition("/")[0]
 
 
 def _check_found(running: Pass, full: str, found: Any, terms: _Terms) -> None:
@@ -392,11 +388,12 @@ def _mismatch(
 def _trainable(running: Pass, full: str, trainable: Any) -> bool:
     if trainable is None:
         return True
-    if trainable is not False:
+    flag = as_bool(trainable)
+    if flag is None:
         raise bad_argument("trainable", trainable, "True, False or None")
-    if not running.values.has_state:
+    if not flag and not running.values.has_state:
         raise _no_state(full, running.here())
-    return False
+    return flag
 
 
 def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:

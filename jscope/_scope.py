@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import bad_argument
+from jscope._arguments import as_bool, bad_argument
 from jscope._calls import Place, here
 from jscope._numbering import ScopeNode
 from jscope._params import PyTree
@@ -345,7 +345,8 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
                 raise _reuse_without_name(reuse, default_name)
         elif not isinstance(name_or_scope, VariableScope):
             raise _not_a_scope(name_or_scope)
-        if not isinstance(auxiliary_name_scope, bool):
+        named = as_bool(auxiliary_name_scope)
+        if named is None:
             raise bad_argument("auxiliary_name_scope", auxiliary_name_scope, "True or False")
         if values is not None and not isinstance(values, list | tuple):
             raise bad_argument("values", values, "a list or tuple")
@@ -367,7 +368,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         self._values = values
         self._options = options
         self._reuse = reuse
-        self._named = auxiliary_name_scope
+        self._named = named
         self._entry: _Entry | None = None
         self._once = False
 
@@ -545,11 +546,9 @@ def _open(
         name = name_or_scope
         if name is None:
             assert default_name is not None
-            node = running.root.child(running.prefix) if running.prefix else running.root
             if place and not once:
                 _check_runs_once(running, default_name)
-            name = node.unique(default_name, place)
-            running.numbered.add(join(running.prefix, name))
+            name = running.numbering.unique(running.prefix, default_name, place)
         elif not name and running.prefix:
             raise _nested_root()
         full = join(running.prefix, name) if name else ""
@@ -558,7 +557,7 @@ def _open(
     if "custom_getter" in options:
         getter = _compose(options["custom_getter"], outer.custom_getter)
         settings = settings._replace(custom_getter=getter)
-    node = running.root.child(full) if full else running.root
+    node = running.numbering.node(full)
     node.count_opening(place)
     scope = VariableScope._make(full, settings)
     entry = _Entry(running, scope, node, label if named and label else None, place)

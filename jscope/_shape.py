@@ -27,8 +27,16 @@ class Constant(NamedTuple):
     weak: bool
 
 
+def _is_scalar_class(initializer: Any) -> bool:
+    """Whether it is a dtype in the wrong place, ``np.float32`` or ``float``."""
+    numbers = np.generic | bool | int | float | complex
+    return isinstance(initializer, type) and (
+        issubclass(initializer, numbers) or isinstance(initializer, type(jnp.float32))
+    )
+
+
 def as_constant(running: Pass, full: str, initializer: Any) -> Constant | None:
-    if initializer is None or callable(initializer):
+    if initializer is None or (callable(initializer) and not _is_scalar_class(initializer)):
         return None
     if isinstance(initializer, jax.Array):
         return Constant(initializer.shape, initializer.dtype, weak=False)

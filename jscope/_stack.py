@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._arguments import as_bool, as_int, bad_argument
+from jscope._arguments import as_array, as_bool, as_int, bad_argument
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair, strong
 from jscope._pass import Pass
@@ -75,8 +75,9 @@ def layer_stack(
             if len(xs) > 1 or others:
                 wanted = "a carry, and xs or not; bind others by functools.partial(block, ...)"
                 raise bad_argument("arguments of a layer stack", (*xs, others), wanted)
+            xs = jax.tree.map(lambda leaf: as_array("xs of layer_stack", leaf), xs)
             for leaf in jax.tree.leaves(xs):
-                if jnp.shape(leaf)[:1] != (n,):
+                if leaf.shape[:1] != (n,):
                     raise bad_argument("xs of layer_stack", leaf, f"arrays [{n}, ...]")
             return _scan(running, block, n, unroll, checkpoint, carry, xs)
 
@@ -95,8 +96,7 @@ def _scan(
     xs: tuple[Any, ...],
 ) -> Any:
     lift = Lift(running)
-    carry = jax.tree.map(lambda leaf: strong(jnp.asarray(leaf)), carry)
-    xs = jax.tree.map(jnp.asarray, xs)
+    carry = jax.tree.map(lambda leaf: strong(as_array("carry of layer_stack", leaf)), carry)
     given = jax.tree.map(describe, carry)
     numbers = jnp.arange(n) if lift.has_rng else None
     layer = lift.pure(block, sizes=(n,))

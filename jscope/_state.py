@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_bool, bad_argument
+from jscope._arguments import as_array, as_bool, bad_argument
 from jscope._effects import check_assign
 from jscope._pass import Pass
 from jscope._path import check_name, join, not_a_name
@@ -190,7 +190,7 @@ def _named(call: str, name: str) -> tuple[Pass, str]:
         raise not_a_name(name)
     check_name(name, "variable")
     full = join(running.prefix, name)
-    return running, running.renamed.get(full, full)  # as get_variable(name) did
+    return running, running.records.renamed.get(full, full)  # as get_variable(name) did
 
 
 def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
@@ -275,11 +275,9 @@ def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
 
 def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
     """The value as an array of the old one's shape and dtype; Python numbers take its dtype."""
-    if not isinstance(value, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
-        raise bad_argument(f"value assigned to {full}", value, "an array or a number")
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise _leaked(full, running.here())
-    array = jnp.asarray(value)
+    array = as_array(f"value assigned to {full}", value)
     if getattr(array, "weak_type", False) and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
         array = array.astype(old.dtype)
     record = running.records.get(full)

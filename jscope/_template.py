@@ -93,7 +93,7 @@ class Template(Generic[P, R]):
         except BaseException:
             for other, state in running.templates.items():
                 state.called = other in called
-            running.forget(count)
+            running.records.forget(count)
             raise
 
     def _call_again(self, running: _pass.Pass, progress: _Progress, args: Any, kwargs: Any) -> R:

@@ -236,17 +236,17 @@ def _complete(
         failed = error
     if not (_jaxapi.is_jit_disabled() or running.calls.skips):
         return
-    if failed is None and not (running.numbered or running.level.keys.counts):
+    if failed is None and not (running.numbering.numbered or running.level.keys.counts):
         return
 
     def whole(given: tuple[Any, ...], rng: Rng, args: Any, kwargs: Any) -> Any:
         values = Given(*given, has_state=running.values.has_state)
         compiled = Pass(values, _root(), as_key(rng))
         _pass.run(compiled, fn, args, kwargs)
-        return compiled.numbered, compiled.level.keys.counts
+        return compiled.numbering.numbered, compiled.level.keys.counts
 
     numbered, counts = _abstractly(whole, given, rng, args, kwargs)
-    missing = numbered - running.numbered
+    missing = numbered - running.numbering.numbered
     if missing or counts != running.level.keys.counts:
         raise _skipped(sorted(missing)) from failed
     if failed is not None:

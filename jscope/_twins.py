@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import bad_argument
+from jscope._arguments import as_array, bad_argument
 from jscope._effects import TWINS
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair
@@ -366,10 +366,7 @@ def scan(
       [1. 3. 6.] 6.0
     """
     lift = Lift(_pass.current("scan"))
-    count = length
-    for leaf in jax.tree.leaves(xs)[:1] if length is None else ():
-        count = jnp.shape(leaf)[0] if jnp.shape(leaf) else None
-    numbers = None if count is None or not lift.has_rng else jnp.arange(count)
+    numbers = _numbers(lift, xs, length)
     step = lift.pure(f)
 
     def body(carry: Any, x: Any) -> Any:
@@ -384,6 +381,13 @@ def scan(
     )
     out: tuple[Carry, Y] = lift.finish((carry, ys), state)
     return out
+
+
+def _numbers(lift: Lift, xs: PyTree, length: int | None) -> jax.Array | None:
+    """The numbers of the iterations, [length], where keys may be drawn."""
+    for leaf in jax.tree.leaves(xs)[:1] if length is None else ():
+        length = next(iter(as_array("xs of a loop", leaf).shape), None)
+    return jnp.arange(length) if length is not None and lift.has_rng else None
 
 
 def map(f: Callable[[X], Y], xs: X, *, batch_size: int | None = None) -> Y:  # noqa: A001
@@ -415,8 +419,7 @@ def map(f: Callable[[X], Y], xs: X, *, batch_size: int | None = None) -> Y:  # n
     if batch_size is None:
         return scan(lambda _, x: (None, f(x)), None, xs)[1]
     lift = Lift(_pass.current("map"))
-    leaves = jax.tree.leaves(xs)
-    numbers = jnp.arange(leaves[0].shape[0]) if leaves and lift.has_rng else None
+    numbers = _numbers(lift, xs, None)
 
     element = lift.pure(f, bar=_BATCHED)
     y: Y = jax.lax.map(lambda given: element({}, *given)[0], (numbers, xs), batch_size=batch_size)

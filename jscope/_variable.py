@@ -109,8 +109,8 @@ def get_variable(
     getter = settings.custom_getter if custom_getter is None else check_getter(custom_getter)
     value: jax.Array
     if getter is None:
-        if running.renamed:
-            running.renamed.pop(asked.name, None)
+        if running.records.renamed:
+            running.records.renamed.pop(asked.name, None)
         value = answer(running, asked)
     else:
         value = _through(running, getter, asked)
@@ -149,7 +149,7 @@ def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
     }
     asked = asked._replace(dtype=resolved, initializer=initializer, **inherited)
     result = getter(getter=true_getter, **asked._asdict())
-    running.renamed.pop(asked.name, None)
+    running.records.renamed.pop(asked.name, None)
     if len(names) == 1:
-        (running.renamed[asked.name],) = names
+        (running.records.renamed[asked.name],) = names
     return result

@@ -1157,28 +1157,3 @@ def test_names_and_reuse_are_checked_as_those_of_scopes(
 ) -> None:
     with pytest.raises(error, match=match):
         js.transform(lambda: layers.dense(ROWS, 2, **options)).init(0)
-
-
-@pytest.mark.parametrize("count", [True, np.bool_(True), 2.0, "2", None])
-def test_a_count_is_an_integer_and_no_bool(count: Any) -> None:
-    x = jnp.ones([2, 3])
-    for call in (
-        lambda: js.layers.dense(x, count),
-        lambda: js.layer_stack(count)(lambda y: y)(x),
-        lambda: js.getters.low_rank(count),
-    ):
-        with pytest.raises(errors.ArgumentError, match="an int of"):
-            js.transform(call).init(0)
-
-
-def test_numpy_integers_and_bools_are_as_good_as_those_of_python() -> None:
-    def fn(x: jax.Array) -> jax.Array:
-        x = js.layer_stack(np.int64(2), checkpoint=np.bool_(True))(lambda y: js.layers.dense(y, 3))(
-            x
-        )
-        x = js.layers.dropout(x, training=np.bool_(False))
-        return js.layers.dense(x, np.int32(4), name="last")
-
-    specs = js.transform(fn).specs(jnp.ones([2, 3]))
-    assert specs["dense/kernel"].shape == (2, 3, 3)
-    assert specs["last/kernel"].shape == (3, 4)

@@ -7,6 +7,7 @@ import math
 import jax.numpy as jnp
 
 from jscope._params import PyTree
+from jscope._report import is_shaped
 from jscope.errors import TreeTypeError
 from jscope.tree._names import Item, named
 
@@ -50,12 +51,11 @@ def nbytes(tree: PyTree) -> int:
 def _size(item: Item) -> tuple[int, int]:
     """The number of elements of a leaf, and the bytes of each."""
     name, leaf = item
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    if shape is None and isinstance(leaf, bool | int | float | complex):
-        shape, dtype = (), jnp.result_type(type(leaf))  # as JAX would hold it
-    if shape is None or dtype is None:
+    if isinstance(leaf, bool | int | float | complex):
+        return 1, jnp.result_type(type(leaf)).itemsize  # as JAX would hold it
+    if not is_shaped(leaf):
         raise _no_size(name, leaf)
-    return math.prod(shape), dtype.itemsize
+    return math.prod(leaf.shape), leaf.dtype.itemsize
 
 
 def _no_size(name: str, value: object) -> TreeTypeError:

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jscope._arguments import as_array
 from jscope._params import Params
-from jscope._report import describe, near_names, quoted
+from jscope._report import describe, is_shaped, near_names, quoted
 from jscope.errors import EmptySelectionError, LayersError
 from jscope.tree._names import flatten, unflatten
 
@@ -116,7 +117,7 @@ def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "lay
     prefix = f"{scope}/" if scope else ""
     flat = flatten(tree)
     inside = {key.removeprefix(prefix): x for key, x in flat.items() if key.startswith(prefix)}
-    axes = {key: tuple(jnp.shape(leaf))[:1] for key, leaf in inside.items()}
+    axes = {key: tuple(leaf.shape[:1]) if is_shaped(leaf) else () for key, leaf in inside.items()}
     first, (*size,) = next(iter(axes.items()))
     for key, axis in axes.items():
         if axis != tuple(size) or not axis:
@@ -171,7 +172,7 @@ def _stack(layers: Sequence[Any], names: Sequence[str], at: str) -> dict[str, An
     def stack(leaves: Sequence[Any]) -> Any:
         if isinstance(leaves[0], jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype)
-        return jnp.stack(leaves)
+        return jnp.stack([as_array("leaves of the layers", leaf) for leaf in leaves])
 
     return unflatten({name: stack([layer[name] for layer in flat]) for name in first}).to_dict()
 
