@@ -95,7 +95,7 @@ COUNTS: dict[str, Callable[[Any], Any]] = {
     "shape": lambda count: run(lambda: js.get_variable("w", count)),
     "rank": lambda count: run(
         lambda: js.variable_scope("a", custom_getter=js.getters.low_rank(count))(js.get_variable)(
-            "w", [4, 4]
+            "kernel", [4, 4]
         )
     ),
     "kernel_size": lambda count: run(lambda: js.layers.conv1d(X[None], 2, count)),
