@@ -20,7 +20,7 @@ from jscope._check import check
 from jscope._collections import add_to_collection, get_collection
 from jscope._constrain import apply_constraints
 from jscope._draw import has_rng, next_rng_key
-from jscope._lift import functionalize, put_carry
+from jscope._functionalize import functionalize, put_carry
 from jscope._losses import get_regularization_loss, get_regularization_losses, regularization_loss
 from jscope._params import Params
 from jscope._pass import is_initializing

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from jscope import _guard, _jaxapi, _pass
+from jscope import _cache_key, _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._program import plain
 
@@ -53,7 +53,7 @@ def add_arg_scope(fn: Callable[P, R]) -> Callable[P, R]:
     def scoped(*args: P.args, **kwargs: P.kwargs) -> R:
         # Also where there are no defaults: JAX must not take this trace for one that has some.
         if _pass.find() is None:
-            _guard.retire()
+            _cache_key.retire()
         defaults = _current.get().get(scoped)
         if not defaults:
             return fn(*args, **kwargs)

@@ -23,7 +23,7 @@ import weakref
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from jscope import _jaxapi
-from jscope._guard import TraceGuard
+from jscope._cache_key import TraceGuard
 from jscope._jaxapi import Transform
 from jscope.errors import Site
 

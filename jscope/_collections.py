@@ -8,10 +8,10 @@ import jax
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import bad_argument
-from jscope._effects import check_collect
+from jscope._bars import check_collect
 from jscope._losses import get_regularization_losses
+from jscope._names import is_in
 from jscope._params import PyTree
-from jscope._path import is_in
 from jscope._report import report_at
 from jscope.errors import Site, TransformError
 

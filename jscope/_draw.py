@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 
 from jscope import _pass
-from jscope._effects import check_draw
+from jscope._bars import check_draw
 from jscope._report import report_at
 from jscope.errors import RngError, Site
 

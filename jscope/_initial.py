@@ -1,19 +1,31 @@
-"""What the first value of a new variable is made from."""
+"""What the first value of a new variable is made from: its initializer, or the default."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jscope import _jaxapi, _pass, _program
+from jscope import _jaxapi, _pass, _program, initializers
+from jscope._keys import or_any
 from jscope._pass import Pass
 from jscope._report import array_type, dims, initializer_error, report_at
-from jscope._shape import Constant, fits
+from jscope._shape_dtype import Constant, fits
 from jscope._spec import Initializer, Shape
 from jscope.errors import InitializerError, RngError, Site
-from jscope.initializers import default_initializer
+
+
+@functools.cache
+def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
+    """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
+        return initializers.glorot_uniform
+    if jnp.issubdtype(dtype, jnp.integer) or dtype == np.bool_:
+        return initializers.zeros
+    return None
 
 
 def initial(
@@ -45,7 +57,7 @@ def start_of(
     key = running.level.keys.key
     try:
         with _pass.no_pass():
-            kind = (jax.random.key(0) if key is None else key).dtype
+            kind = or_any(key).dtype
             program = _program.trace(initializer, shape, dtype, kind, running.programs)
     except _program.WrongResultError as wrong:
         name = getattr(initializer, "__qualname__", type(initializer).__name__)

@@ -47,6 +47,11 @@ def named_key(key: jax.Array, words: Any) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
+def or_any(key: jax.Array | None) -> jax.Array:
+    """A key where there is none, for what draws nothing."""
+    return jax.random.key(0) if key is None else key
+
+
 def numbered_key(key: jax.Array, numbers: Iterable[Any]) -> jax.Array:
     """The key of one layer, instance or iteration: its number first, then those around it."""
     for number in numbers:

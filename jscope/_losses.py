@@ -1,4 +1,4 @@
-"""Losses of regularizers, constraints and collections."""
+"""The losses of regularizers, inside a pass and outside."""
 
 from __future__ import annotations
 

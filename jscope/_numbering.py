@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jscope._calls import Place, is_rerun
-from jscope._path import join
+from jscope._names import join
 
 
 class ScopeNode:

@@ -15,18 +15,18 @@ import jax
 
 from jscope import _jaxapi
 from jscope._arguments import bad_argument
+from jscope._cache_key import TraceGuard
 from jscope._calls import Calls, here, sites
-from jscope._guard import TraceGuard
 from jscope._keys import Keys
 from jscope._level import Level
+from jscope._names import check_name, is_in
 from jscope._numbering import Numbering
-from jscope._path import check_name, is_in
 from jscope._program import Program
+from jscope._reading import Values
 from jscope._record import Record, Records
 from jscope._report import where
 from jscope._settings import Settings
 from jscope._spec import Shape, VariableSpec
-from jscope._values import Values
 from jscope.errors import (
     EagerRecompileWarning,
     NestingError,

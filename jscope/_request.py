@@ -13,18 +13,16 @@ from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
 from jscope._pass import Pass
 from jscope._record import Facts, Record
-from jscope._report import brief, describe, dims, near_names, quoted, report_at, where
-from jscope._reuse import Action, Reuse, decide
-from jscope._shape import FLOAT32, Constant, as_constant, as_shape, asked_dtype, fits
+from jscope._report import brief, describe, dims, report_at, where
+from jscope._reuse import Action, Reuse, decide, exists, is_missing
+from jscope._shape_dtype import FLOAT32, Constant, as_constant, as_shape, asked_dtype, fits
 from jscope.errors import (
     ArgumentError,
     NameClashError,
     Site,
     StateError,
     TransformError,
-    VariableExistsError,
     VariableMismatchError,
-    VariableNotFoundError,
 )
 from jscope.regularizers import no_regularizer
 
@@ -79,37 +77,17 @@ def answer(running: Pass, asked: Request) -> Any:
     action = decide(asked.reuse, seen=record is not None)
     if record is not None:
         if action is Action.REFUSE_EXISTING and not is_rerun(record.place, place):
-            raise _exists(record, terms)
+            raise exists(
+                full,
+                describe(record.aval),
+                record.sites,
+                sites(raw_sites),
+                by_jax=place != record.place,
+            )
         return _share(running, asked, record, terms)
     if action is Action.REFUSE_MISSING or running.frozen:
         return _find(running, asked, terms)
     return _create(running, asked, initializer, terms)
-
-
-def _exists(record: Record, terms: _Terms) -> VariableExistsError:
-    first, again = record.sites, sites(terms.sites)
-    reached = " (the same place, reached again)" if first == again else ""
-    fix = (
-        "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make another "
-        "variable, use another name or another variable_scope."
-    )
-    if terms.place != record.place:
-        fix += (
-            "\n          where a library calls one function several times, as solvers do: wrap it "
-            "by jscope.functionalize or jscope.make_template, or share by reuse=jscope.AUTO_REUSE."
-        )
-    return VariableExistsError(
-        f"Variable {record.name} already exists, disallowed. Did you mean to set reuse=True or "
-        "reuse=jscope.AUTO_REUSE in VarScope?",
-        {
-            "first": f"{describe(record.aval)} at {where(first)}",
-            "again": f"at {where(again)}{reached}",
-            "fix": fix,
-        },
-        name=record.name,
-        first=first,
-        again=again,
-    )
 
 
 def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> Any:
@@ -144,31 +122,11 @@ def _find(running: Pass, asked: Request, terms: _Terms) -> Any:
     trainable = as_bool(asked.trainable) is not False or not running.values.has_state
     found = _given(running, asked.name, terms.shape, trainable)
     if found is None:
-        raise _not_made(running, asked.name, sites(terms.sites))
+        known = [*running.records, *running.values.names()]
+        frozen = bool(running.frozen)
+        raise is_missing(asked.name, known, sites(terms.sites), in_template=frozen)
     _check_found(running, asked.name, found, terms)
     return found
-
-
-def _not_made(running: Pass, name: str, sites: tuple[Site, ...]) -> VariableNotFoundError:
-    near = tuple(near_names(name, [*running.records, *running.values.names()]))
-    if running.frozen:
-        fix = "make the variable in the template's first call: later calls only share."
-    else:
-        fix = (
-            "make the variable before the scope that reuses it, correct the name, or use "
-            "jscope.AUTO_REUSE. A function that takes its params from another's init has no need "
-            "of init: call apply."
-        )
-    return report_at(
-        VariableNotFoundError,
-        f"Variable {name} does not exist, or was not created with get_variable(). "
-        "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
-        sites,
-        fix,
-        name=name,
-        near=near,
-        shown=quoted(near),
-    )
 
 
 def _given(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:

@@ -1,12 +1,13 @@
-"""The reuse rule of TensorFlow 1: pure tables, no JAX."""
+"""The reuse rule of TensorFlow 1, and how it refuses: pure tables, no JAX."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from jscope._report import brief
-from jscope.errors import ReuseError
+from jscope._report import brief, near_names, quoted, report_at, where
+from jscope.errors import ReuseError, Site, VariableExistsError, VariableNotFoundError
 
 
 class ReuseMode(enum.Enum):
@@ -38,6 +39,59 @@ def decide(reuse: Reuse, *, seen: bool) -> Action:
     if seen:
         return Action.REFUSE_EXISTING if reuse is False else Action.SHARE
     return Action.REFUSE_MISSING if reuse is True else Action.CREATE
+
+
+def exists(
+    name: str, shown: str, first: tuple[Site, ...], again: tuple[Site, ...], *, by_jax: bool
+) -> VariableExistsError:
+    """Of REFUSE_EXISTING; ``by_jax`` if calls of JAX lie between that are not those of before."""
+    reached = " (the same place, reached again)" if first == again else ""
+    fix = (
+        "to share it, open the scope with reuse=True or jscope.AUTO_REUSE; to make another "
+        "variable, use another name or another variable_scope."
+    )
+    if by_jax:
+        fix += (
+            "\n          where a library calls one function several times, as solvers do: wrap it "
+            "by jscope.functionalize or jscope.make_template, or share by reuse=jscope.AUTO_REUSE."
+        )
+    return VariableExistsError(
+        f"Variable {name} already exists, disallowed. Did you mean to set reuse=True or "
+        "reuse=jscope.AUTO_REUSE in VarScope?",
+        {
+            "first": f"{shown} at {where(first)}",
+            "again": f"at {where(again)}{reached}",
+            "fix": fix,
+        },
+        name=name,
+        first=first,
+        again=again,
+    )
+
+
+def is_missing(
+    name: str, known: Iterable[str], sites: tuple[Site, ...], *, in_template: bool
+) -> VariableNotFoundError:
+    """Of REFUSE_MISSING."""
+    near = tuple(near_names(name, known))
+    if in_template:
+        fix = "make the variable in the template's first call: later calls only share."
+    else:
+        fix = (
+            "make the variable before the scope that reuses it, correct the name, or use "
+            "jscope.AUTO_REUSE. A function that takes its params from another's init has no need "
+            "of init: call apply."
+        )
+    return report_at(
+        VariableNotFoundError,
+        f"Variable {name} does not exist, or was not created with get_variable(). "
+        "Did you mean to set reuse=jscope.AUTO_REUSE in VarScope?",
+        sites,
+        fix,
+        name=name,
+        near=near,
+        shown=quoted(near),
+    )
 
 
 def check_reuse(reuse: object) -> None:

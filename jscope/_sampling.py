@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi
-from jscope._keys import named_key, numbered_key, words
+from jscope._keys import named_key, numbered_key, or_any, words
 from jscope._program import Program, add_place
 from jscope._spec import Shape, VariableSpec
 
@@ -74,7 +74,7 @@ class Sampler:
     """
 
     def __init__(self, key: jax.Array | None) -> None:
-        key = jax.random.key(0) if key is None else key
+        key = or_any(key)
         self._key_data = jax.random.key_data(key)
         self._impl = jax.random.key_impl(key)
         self._own: dict[Any, Callable[..., jax.Array]] = {}

@@ -14,15 +14,15 @@ from jax.typing import DTypeLike
 from jscope import _jaxapi, _pass
 from jscope._arguments import as_bool, bad_argument
 from jscope._calls import Place, here
+from jscope._names import check_name, join, not_text
 from jscope._numbering import ScopeNode
 from jscope._params import PyTree
 from jscope._pass import Pass
-from jscope._path import check_name, join, not_text
 from jscope._report import brief, describe, report_at
 from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._settings import CustomGetter, Settings, check_getter
-from jscope._shape import dtype_or_none, not_a_dtype, not_an_initializer
+from jscope._shape_dtype import dtype_or_none, not_a_dtype, not_an_initializer
 from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
 from jscope.errors import (
     ArgumentError,

@@ -1,9 +1,9 @@
-"""Variables with a leading axis: layer_stack, and instances with variables of their own."""
+"""layer_stack: layers with variables of their own, in one scan."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._arguments import as_array, as_bool, as_int, bad_argument
-from jscope._level import Bar
-from jscope._lift import Lift, assigned_values, pair, strong
+from jscope._lift import Lift, divide, pair, strong
 from jscope._pass import Pass
 from jscope._report import describe
 from jscope.errors import TransformError
@@ -102,7 +101,7 @@ def _scan(
     layer = lift.pure(block, sizes=(n,))
 
     def run() -> tuple[Any, Any]:
-        stacks, outer = _divide(lift)
+        stacks, outer = divide(lift)
 
         def body(carry: Any, x: Any) -> tuple[Any, Any]:  # a new one, or JAX knows the plan's
             (carry, outer), (number, slices, x) = carry, x
@@ -136,55 +135,3 @@ def _carry_changed(asked: str, found: str) -> TransformError:
         asked=asked,
         found=found,
     )
-
-
-def split(
-    running: Pass,
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    in_axes: Any,
-    out_axes: Any,
-    axis_name: Any,
-    options: Mapping[str, Any],
-) -> Any:
-    """``jax.vmap`` of ``fn`` in which each instance has variables of its own, [axis_size, ...]."""
-    lift = Lift(running)
-
-    def instance(slices: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        out, level = lift.call(
-            fn,
-            args,
-            kwargs,
-            fold=lambda: jax.lax.axis_index(axis_name),
-            values=slices,
-            sizes=(jax.lax.axis_size(axis_name),),
-            outside=_SPLIT,
-        )
-        return out, assigned_values(level)
-
-    def over(call: Callable[..., Any], stacks: Any, out_axes: Any) -> Any:
-        mapped = jax.vmap(call, (0, in_axes, 0), out_axes, axis_name=axis_name, **options)
-        return mapped(stacks, args, kwargs)
-
-    def run() -> tuple[Any, Any]:
-        out: tuple[Any, Any] = over(instance, _divide(lift)[0], (out_axes, 0))
-        if lift.planning:  # JAX may refuse the variables beside the arguments
-            over(lambda *_: None, lift.read(list(lift.used)), 0)
-        return out
-
-    return lift.finish(*lift.planned(run))
-
-
-def _divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Current values of what the layers have parts of, and of what else they assign."""
-    if lift.planning:
-        return {}, {}
-    return lift.read(list(lift.used)), lift.read([x for x in lift.assigned if x not in lift.used])
-
-
-_SPLIT = Bar(
-    "jscope.vmap(variables='split')",
-    "it was made outside, and every instance would assign a value of its own",
-    "make the variable inside the function, or return the values and assign one outside.",
-)

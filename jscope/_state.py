@@ -11,9 +11,9 @@ import numpy as np
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import as_array, as_bool, bad_argument
-from jscope._effects import check_assign
+from jscope._bars import check_assign
+from jscope._names import check_name, join, not_a_name
 from jscope._pass import Pass
-from jscope._path import check_name, join, not_a_name
 from jscope._report import array_type, dims, near_names, report_at, some_of, where
 from jscope._request import Request, answer
 from jscope._reuse import AUTO_REUSE

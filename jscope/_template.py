@@ -8,7 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from jscope import _calls, _pass
 from jscope._arguments import bad_argument
-from jscope._path import check_name, not_text
+from jscope._names import check_name, not_text
 from jscope._report import where
 from jscope._scope import VariableScope, variable_scope
 from jscope._settings import CustomGetter, check_getter

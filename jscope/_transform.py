@@ -13,11 +13,11 @@ from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
 from jscope._params import Params, grow, is_array, walk, wrap
 from jscope._pass import Pass
+from jscope._reading import Blank, Given, Replay
 from jscope._report import initializer_error
 from jscope._sampling import Sampler
 from jscope._scope import VariableScope
 from jscope._spec import Specs, VariableSpec
-from jscope._values import Blank, Given, Replay
 from jscope.errors import InitializerError, JscopeError, Site, TransformError
 
 P = ParamSpec("P")

@@ -17,11 +17,11 @@ from jax.typing import ArrayLike
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import as_array, bad_argument
-from jscope._effects import TWINS
+from jscope._bars import TWINS
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair
 from jscope._params import PyTree
-from jscope._stack import split
+from jscope._split import split
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -23,7 +23,7 @@ from jscope import _pass, tree
 from jscope._arguments import as_int, bad_argument, widened
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
-from jscope._shape import dtype_or_none
+from jscope._shape_dtype import dtype_or_none
 from jscope.errors import EmptySelectionError, VariableNotFoundError
 from jscope.regularizers import no_regularizer
 from jscope.tree._patterns import choose, show

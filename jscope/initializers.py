@@ -549,13 +549,3 @@ def _whole(value: float) -> float:
 def _kind(dtype: Any) -> int:
     """0 for integers and bools, 1 for floats, 2 for complex numbers."""
     return jnp.issubdtype(dtype, jnp.inexact) + jnp.issubdtype(dtype, jnp.complexfloating)
-
-
-@functools.cache
-def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
-    """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
-    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
-        return glorot_uniform
-    if jnp.issubdtype(dtype, jnp.integer) or dtype == np.bool_:
-        return zeros
-    return None

@@ -20,7 +20,7 @@ from test_twins import LOOPS, ONCE
 from test_twins import block as stateful_block
 
 import jscope as js
-from jscope import _guard, _jaxapi, _pass
+from jscope import _cache_key, _jaxapi, _pass
 
 
 @pytest.fixture
@@ -249,10 +249,10 @@ def test_a_key_of_a_trace_that_called_jscope_is_never_used_again() -> None:
 
 def test_a_model_without_cached_inner_traces_gives_its_cache_key_back() -> None:
     js.transform(block).specs(X)
-    free = list(_guard._pool._starts)
+    free = list(_cache_key._pool._starts)
     js.transform(PROGRAMS["distinct scopes"](block)).init(0, X)
     js.transform(PROGRAMS["distinct scopes"](lambda x: jax.vmap(block)(x[None])[0])).init(0, X)
-    assert free == _guard._pool._starts
+    assert free == _cache_key._pool._starts
 
 
 EAGER = """

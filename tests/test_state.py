@@ -797,3 +797,13 @@ def test_initial_values_of_keys_are_keys() -> None:
         net.init(0, 1.0, KEY)
     with pytest.raises(errors.ArgumentError, match="must be numbers that float32 can hold"):
         net.init(0, jax.random.key(0), jnp.float32)
+
+
+@pytest.mark.parametrize("twin", [lambda f: f, js.jit, js.checkpoint, jax.jit, jax.checkpoint])
+def test_the_first_request_after_an_assignment_sees_it(twin: Any) -> None:
+    def fn() -> jax.Array:
+        js.assign("count", 5.0)
+        return twin(lambda: js.get_variable("count", [], trainable=False))()
+
+    out, state = js.transform_with_state(fn).apply({}, {"count": jnp.float32(1.0)}, None)
+    assert (out, state["count"]) == (5.0, 5.0)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, overload
 
 from jscope._arguments import bad_argument
+from jscope._names import invalid_name
 from jscope._params import Params
-from jscope._path import invalid_name
 from jscope._spec import Specs
 from jscope.tree._names import Item, check_distinct, leaves_of, like
 from jscope.tree._patterns import claim, is_glob

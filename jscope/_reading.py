@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope import _jaxapi
-from jscope._keys import named_key, words
+from jscope._keys import named_key, or_any, words
 from jscope._params import Params, not_a_mapping, walk
 from jscope._program import Program
 from jscope._report import near_names, quoted, report_at
@@ -295,8 +295,7 @@ class Replay(Given):
     def _compute(self, name: str, start: Any, dtype: np.dtype[Any]) -> jax.Array:
         if not isinstance(start, Program):
             return jnp.asarray(start, dtype)
-        key = jax.random.key(0) if self._key is None else self._key
-        return start(named_key(key, words(name)))
+        return start(named_key(or_any(self._key), words(name)))
 
     def read(self, name: str, trainable: bool) -> Any:
         return self.computed.get(name, self.find(name))

@@ -1,4 +1,4 @@
-"""Names of variables and scopes: which are valid, and what number each one stands for."""
+"""Names of variables and scopes: which are valid, and how they are joined."""
 
 from __future__ import annotations
 
@@ -41,12 +41,6 @@ def invalid_name(name: str, kind: str) -> InvalidNameError:
 def join(prefix: str, name: str) -> str:
     """The full name of ``name`` in the scope ``prefix``; the root's prefix is empty."""
     return f"{prefix}/{name}" if prefix else name
-
-
-def split(name: str) -> tuple[str, str]:
-    """The scope and the last component of a full name."""
-    prefix, _, last = name.rpartition("/")
-    return prefix, last
 
 
 def not_a_name(name: object) -> NameTypeError:
