@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jscope._arguments import bad_argument
-from jscope._params import Params, not_a_mapping, walk
+from jscope._params import NestedMapping, Params, not_a_mapping, walk
 from jscope._report import describe, near_names, quoted
 from jscope._spec import Specs, VariableSpec
 from jscope.errors import CheckError
 
 
-def check(params: Mapping[str, Any], specs: Specs | Mapping[str, Any]) -> None:
+def check(params: NestedMapping, specs: Specs | NestedMapping) -> None:
     """Checks that params have the names, shapes and dtypes of the specs.
 
     Args:
@@ -71,7 +71,7 @@ def do_not_fit(
 
 
 def specified(
-    params: Mapping[str, Any], specs: Specs, wanted: Callable[[VariableSpec], bool]
+    params: NestedMapping, specs: Specs, wanted: Callable[[VariableSpec], bool]
 ) -> list[tuple[VariableSpec, Any]]:
     """The specs asked for, with their values in params."""
     if not isinstance(specs, Specs):

@@ -11,7 +11,7 @@ from jscope import _jaxapi, _pass, _program
 from jscope._pass import Pass
 from jscope._report import array_type, dims, initializer_error, report_at
 from jscope._shape import Constant, fits
-from jscope._spec import Initializer, Shape
+from jscope._spec import DType, Initializer, Shape
 from jscope.errors import InitializerError, RngError, Site
 from jscope.initializers import default_initializer
 
@@ -39,7 +39,7 @@ def initial(
 
 
 def start_of(
-    running: Pass, full: str, shape: Any, dtype: np.dtype[Any], initializer: Initializer
+    running: Pass, full: str, shape: Any, dtype: DType, initializer: Initializer
 ) -> _program.Program:
     """Calls an initializer without computing anything: what it does is the initial value."""
     key = running.level.keys.key

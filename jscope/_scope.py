@@ -23,7 +23,7 @@ from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._settings import CustomGetter, Settings, check_getter
 from jscope._shape import dtype_or_none, not_a_dtype, not_an_initializer
-from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope._spec import Constraint, DType, InitializerLike, Partitioner, Regularizer
 from jscope.errors import (
     ArgumentError,
     InvalidNameError,
@@ -78,7 +78,7 @@ class VariableScope:
         name: str = "",
         reuse: Reuse | None = None,
         *,
-        initializer: Initializer | Any = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         constraint: Constraint | None = None,
         partitioner: Partitioner = None,
@@ -124,12 +124,12 @@ class VariableScope:
         return self._settings.reuse
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The default dtype; float32 where no scope sets one."""
         return self._settings.dtype or np.dtype(np.float32)
 
     @property
-    def initializer(self) -> Initializer | Any:
+    def initializer(self) -> InitializerLike:
         """The default initializer, or None."""
         return self._settings.initializer
 
@@ -157,7 +157,7 @@ class VariableScope:
         """Turns reuse on for the rest of this scope; it cannot be undone, as in TF1."""
         self._change("reuse_variables", reuse=True)
 
-    def set_initializer(self, initializer: Initializer | Any) -> None:
+    def set_initializer(self, initializer: InitializerLike) -> None:
         """Sets the default initializer."""
         self._change("set_initializer", initializer=_scope_initializer(initializer))
 
@@ -203,7 +203,7 @@ def _not_a_scope(name: object) -> NameTypeError:
     )
 
 
-def _scope_dtype(dtype: Any) -> np.dtype[Any] | None:
+def _scope_dtype(dtype: Any) -> DType | None:
     if dtype is None:
         return None
     found = dtype_or_none(dtype)
@@ -322,7 +322,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         default_name: str | None = None,
         values: Iterable[PyTree] | None = None,
         *,
-        initializer: Initializer | Any = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         constraint: Constraint | None = None,
         partitioner: Partitioner = None,

@@ -14,6 +14,7 @@ from jscope._arguments import as_int
 from jscope._pass import Pass
 from jscope._report import brief, initializer_error
 from jscope._settings import Settings
+from jscope._spec import DType
 from jscope.errors import InitializerError, InitializerTypeError, Site
 
 FLOAT32 = np.dtype(np.float32)
@@ -23,7 +24,7 @@ class Constant(NamedTuple):
     """Shape and dtype of a constant initializer; ``weak`` marks Python numbers."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: DType
     weak: bool
 
 
@@ -73,7 +74,7 @@ def not_an_initializer(
 
 def asked_dtype(
     running: Pass, full: str, dtype: Any, constant: Any, settings: Settings
-) -> np.dtype[Any] | None:
+) -> DType | None:
     """The dtype that somebody asked for: the argument's, else the constant's, else the scope's."""
     if dtype is None:
         return settings.dtype if constant is None else constant.dtype
@@ -107,7 +108,7 @@ def not_a_dtype(name: str, dtype: object, sites: tuple[Site, ...]) -> Initialize
     )
 
 
-def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
+def dtype_or_none(dtype: Any) -> DType | None:
     try:
         return _canonical(dtype, bool(jax.config.read("jax_enable_x64")))
     except TypeError:
@@ -115,9 +116,9 @@ def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+def _canonical(dtype: Any, x64: bool) -> DType:
     if not isinstance(dtype, type) and jnp.issubdtype(dtype, jax.dtypes.extended):
-        keys: np.dtype[Any] = dtype  # of typed keys: JAX's own, no dtype of NumPy
+        keys: DType = dtype  # of typed keys: JAX's own, no dtype of NumPy
         return keys
     if dtype is int:  # as in TF1, which does not say how many bits it would have
         raise TypeError(dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
@@ -11,7 +11,7 @@ import jax
 from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
-from jscope._params import Params, grow, is_array, walk, wrap
+from jscope._params import NestedMapping, Params, grow, is_array, walk, wrap
 from jscope._pass import Pass
 from jscope._report import initializer_error
 from jscope._sampling import Sampler
@@ -105,7 +105,7 @@ class TransformedWithState(_Network[A, P, R, tuple[Params, Params]]):
 
 def transform(
     fn: Callable[P, R],
-) -> Transformed[Concatenate[Mapping[str, Any], Rng, P], P, R]:
+) -> Transformed[Concatenate[NestedMapping, Rng, P], P, R]:
     """Makes pure functions of ``fn``, a function that calls ``get_variable``.
 
     The call shapes are Haiku's. All three may be called inside any JAX transform, inside each
@@ -143,7 +143,7 @@ def transform(
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> Params:
         return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
 
-    def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def apply(params: NestedMapping, rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
         running = Pass(Given(params), _root(), as_key(rng))
         with _complete(running, (params,), rng, fn, args, kwargs):
             out: R = _pass.run(running, fn, args, kwargs)
@@ -158,9 +158,7 @@ def transform(
 
 def transform_with_state(
     fn: Callable[P, R],
-) -> TransformedWithState[
-    Concatenate[Mapping[str, Any], Mapping[str, Any], Rng, P], P, tuple[R, Params]
-]:
+) -> TransformedWithState[Concatenate[NestedMapping, NestedMapping, Rng, P], P, tuple[R, Params]]:
     """Makes pure functions of ``fn``, which may also make variables that are not trainable.
 
     As ``transform``; variables with ``trainable=False`` live in a second tree, ``state``, which
@@ -199,8 +197,8 @@ def transform_with_state(
         return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
 
     def apply(
-        params: Mapping[str, Any],
-        state: Mapping[str, Any],
+        params: NestedMapping,
+        state: NestedMapping,
         rng: Rng,
         /,
         *args: P.args,
@@ -271,7 +269,7 @@ def _check_function(transformer: str, fn: object) -> None:
         raise bad_argument(f"argument of {transformer}", fn, "a function")
 
 
-def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
+def _new_state(state: NestedMapping, assigned: NestedMapping) -> Params:
     given = state if isinstance(state, Params) else Params(state)
     if not assigned:
         return given
@@ -281,12 +279,12 @@ def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
 # The one with state first: mypy takes both for any pair that fits.
 @overload
 def without_apply_rng(
-    net: TransformedWithState[Concatenate[Mapping[str, Any], Mapping[str, Any], Rng, A], P, R],
-) -> TransformedWithState[Concatenate[Mapping[str, Any], Mapping[str, Any], A], P, R]: ...
+    net: TransformedWithState[Concatenate[NestedMapping, NestedMapping, Rng, A], P, R],
+) -> TransformedWithState[Concatenate[NestedMapping, NestedMapping, A], P, R]: ...
 @overload
 def without_apply_rng(
-    net: Transformed[Concatenate[Mapping[str, Any], Rng, A], P, R],
-) -> Transformed[Concatenate[Mapping[str, Any], A], P, R]: ...
+    net: Transformed[Concatenate[NestedMapping, Rng, A], P, R],
+) -> Transformed[Concatenate[NestedMapping, A], P, R]: ...
 def without_apply_rng(net: Any) -> Any:
     """The same network, whose ``apply`` takes no ``rng``: ``apply(params, *args, **kwargs)``.
 
@@ -313,14 +311,14 @@ def without_apply_rng(net: Any) -> Any:
     if isinstance(net, TransformedWithState):
 
         def apply_with_state(
-            params: Mapping[str, Any], state: Mapping[str, Any], /, *args: Any, **kwargs: Any
+            params: NestedMapping, state: NestedMapping, /, *args: Any, **kwargs: Any
         ) -> Any:
             return inner(params, state, None, *args, **kwargs)
 
         _signature.show_without(apply_with_state, inner, 2)
         return TransformedWithState(net.init, apply_with_state, net.specs, maker)
 
-    def apply(params: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
+    def apply(params: NestedMapping, /, *args: Any, **kwargs: Any) -> Any:
         return inner(params, None, *args, **kwargs)
 
     _signature.show_without(apply, inner, 1)

@@ -15,7 +15,7 @@ from jscope._request import Request, answer, check_above
 from jscope._reuse import check_reuse
 from jscope._settings import CustomGetter, check_getter
 from jscope._shape import FLOAT32, as_constant, asked_dtype, dtype_or_none
-from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope._spec import Constraint, InitializerLike, Partitioner, Regularizer
 
 ShapeLike: TypeAlias = int | Iterable[int | None]
 
@@ -24,7 +24,7 @@ def get_variable(
     name: str,
     shape: ShapeLike | None = None,
     dtype: DTypeLike | None = None,
-    initializer: Initializer | Any = None,
+    initializer: InitializerLike = None,
     *,
     regularizer: Regularizer | None = None,
     trainable: bool | None = True,

@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 
 from jscope import _pass, tree
 from jscope._arguments import as_int, bad_argument, widened
+from jscope._params import NestedMapping
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
 from jscope._shape import dtype_or_none
@@ -148,7 +149,7 @@ def rename(names: Mapping[str, str]) -> CustomGetter:
     return getter
 
 
-def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) -> CustomGetter:
+def moving_average(averages: NestedMapping, *, allow_empty: bool = False) -> CustomGetter:
     """Reads averages in place of the variables, as TF1 code did with ``ema.average``.
 
     Args:
@@ -195,7 +196,7 @@ def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) ->
 
 
 def initial_values(
-    values: Mapping[str, Any], *, strict: bool = False, allow_empty: bool = False
+    values: NestedMapping, *, strict: bool = False, allow_empty: bool = False
 ) -> CustomGetter:
     """Starts variables from given values instead of their initializers, as ELMo's loader did.
 
@@ -364,7 +365,7 @@ def low_rank(
     return getter
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(values: NestedMapping) -> dict[str, Any]:
     """Full name -> leaf, of a nested mapping or of one that is flat already."""
     if not isinstance(values, Mapping):
         raise bad_argument("argument of a getter", values, "a mapping of names to arrays")
@@ -375,7 +376,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _shape(request: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def _shape(request: NestedMapping) -> tuple[Any, ...] | None:
     """The shape asked for; None where nothing tells it, as in a lookup."""
     shape, start = request["shape"], request["initializer"]
     if shape is None:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._arguments import bad_argument, number
-from jscope._spec import Initializer
+from jscope._spec import DType, Initializer
 from jscope.errors import ArgumentError
 
 __all__ = [
@@ -552,7 +552,7 @@ def _kind(dtype: Any) -> int:
 
 
 @functools.cache
-def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
+def default_initializer(dtype: DType) -> Initializer | None:
     """TF1's default by dtype: glorot_uniform, zeros, or None where it has none."""
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
         return glorot_uniform

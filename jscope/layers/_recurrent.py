@@ -15,7 +15,7 @@ from jscope._arguments import bad_argument
 from jscope._params import PyTree
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
-from jscope._spec import Initializer
+from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
@@ -76,7 +76,7 @@ def lstm(
     forget_bias: float = 1.0,
     *,
     activation: Activation | None = None,
-    initializer: Initializer | Any = None,
+    initializer: InitializerLike = None,
     name: str | None = None,
     reuse: Reuse | None = None,
 ) -> Cell:
@@ -136,8 +136,8 @@ def gru(
     units: int,
     activation: Activation | None = None,
     reuse: Reuse | None = None,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = None,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = None,
     name: str | None = None,
 ) -> Cell:
     """Makes a gated recurrent unit, as TF1's ``GRUCell``.

@@ -9,7 +9,7 @@ import jax
 
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
-from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._variable import get_variable
 from jscope.layers._arguments import Activation, Name
 
@@ -26,7 +26,7 @@ def layer_scope(name: Name, default_name: str, reuse: Reuse | None = None) -> va
 class Weight(NamedTuple):
     """How a layer makes one of its variables."""
 
-    initializer: Initializer | Any = None
+    initializer: InitializerLike = None
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     trainable: bool = True

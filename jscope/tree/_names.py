@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from jscope._params import Params, PyTree, bad_key, grow, walk, wrap
+from jscope._params import NestedMapping, Params, PyTree, bad_key, grow, walk, wrap
 from jscope._spec import Specs
 from jscope.errors import NameClashError, TreeTypeError
 
@@ -15,7 +15,7 @@ Item: TypeAlias = tuple[str, Any]
 """A full name and a leaf."""
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tree: NestedMapping) -> dict[str, Any]:
     """The leaves of a nested mapping by full name; empty scopes are left out.
 
     In the mapping's own order: params of ``init`` have that of creation; JAX sorts the keys of all
@@ -54,7 +54,7 @@ def _not_a_tree(value: object) -> TreeTypeError:
     )
 
 
-def unflatten(mapping: Mapping[str, Any]) -> Params:
+def unflatten(mapping: NestedMapping) -> Params:
     """Params of leaves by full name; the inverse of ``flatten``.
 
     Args:
@@ -79,11 +79,11 @@ def unflatten(mapping: Mapping[str, Any]) -> Params:
     return params_of(mapping.items())
 
 
-def leaves_of(tree: Mapping[str, Any]) -> list[Item]:
+def leaves_of(tree: NestedMapping) -> list[Item]:
     return list(flatten(tree).items())
 
 
-def empty_scopes(tree: Mapping[str, Any]) -> list[Item]:
+def empty_scopes(tree: NestedMapping) -> list[Item]:
     """The scopes that hold nothing, as items with an empty dict."""
     if isinstance(tree, Specs):
         return []
@@ -96,7 +96,7 @@ def params_of(items: Iterable[Item]) -> Params:
     return wrap(grow((tuple(name.split("/")), leaf) for name, leaf in items))
 
 
-def like(tree: Mapping[str, Any], items: Iterable[Item]) -> Params | Specs:
+def like(tree: NestedMapping, items: Iterable[Item]) -> Params | Specs:
     """Specs if ``tree`` is Specs, else Params."""
     return Specs(leaf for _, leaf in items) if isinstance(tree, Specs) else params_of(items)
 

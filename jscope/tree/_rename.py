@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, overload
 
 from jscope._arguments import bad_argument
-from jscope._params import Params
+from jscope._params import NestedMapping, Params
 from jscope._path import invalid_name
 from jscope._spec import Specs
 from jscope.tree._names import Item, check_distinct, leaves_of, like
@@ -18,11 +18,9 @@ from jscope.tree._patterns import claim, is_glob
 @overload
 def rename(tree: Specs, names: Mapping[Any, Any], *, allow_empty: bool = ...) -> Specs: ...
 @overload
+def rename(tree: NestedMapping, names: Mapping[Any, Any], *, allow_empty: bool = ...) -> Params: ...
 def rename(
-    tree: Mapping[str, Any], names: Mapping[Any, Any], *, allow_empty: bool = ...
-) -> Params: ...
-def rename(
-    tree: Mapping[str, Any],
+    tree: NestedMapping,
     names: Mapping[Any, Any],
     *,
     allow_empty: bool = False,

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arguments import as_array
-from jscope._params import Params
+from jscope._params import NestedMapping, Params
 from jscope._report import describe, is_shaped, near_names, quoted
 from jscope.errors import EmptySelectionError, LayersError
 from jscope.tree._names import flatten, unflatten
 
 
-def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:
+def stack_layers(tree: NestedMapping, scope: str = "", *, name: str = "layer") -> Params:
     """Moves params of layers ``layer_0 ... layer_{n-1}`` to the form of ``jscope.layer_stack``.
 
     Wherever a scope holds layers, their variables move into that scope, with a leading axis; layers
@@ -44,7 +44,7 @@ def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer
     """
     found: list[str] = []
 
-    def stack(at: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    def stack(at: str, tree: NestedMapping) -> dict[str, Any]:
         inner = {
             key: stack(f"{at}/{key}" if at else key, value) if isinstance(value, Mapping) else value
             for key, value in tree.items()
@@ -90,7 +90,7 @@ def _no_layers(scope: str, name: str) -> EmptySelectionError:
     )
 
 
-def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:
+def unstack_layers(tree: NestedMapping, scope: str = "", *, name: str = "layer") -> Params:
     """Moves params of a ``jscope.layer_stack`` to layers ``layer_0 ... layer_{n-1}``.
 
     The inverse of ``stack_layers`` where everything in ``scope`` belongs to the layers.
@@ -139,7 +139,7 @@ def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "lay
     return unflatten(result)
 
 
-def _check_scope(tree: Mapping[str, Any], scope: str) -> None:
+def _check_scope(tree: NestedMapping, scope: str) -> None:
     names = flatten(tree)
     if not any(name.startswith(f"{scope}/") for name in names) and (scope or not names):
         known = {"/".join(name.split("/")[:-1]) for name in names}
