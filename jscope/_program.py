@@ -25,7 +25,7 @@ from jscope import _jaxapi, initializers
 from jscope._jaxapi import Inspected, Jaxpr
 from jscope._params import PyTree
 from jscope._report import Shaped, describe, where
-from jscope._spec import DType, Initializer, Shape
+from jscope._spec import DType, Initializer, InitializerLike, Shape
 from jscope.errors import Site
 
 # The functions of these modules, and what they return, depend on nothing but their options.
@@ -68,8 +68,8 @@ class Program:
         return value
 
 
-Start: TypeAlias = Program | ArrayLike
-"""What the initial value of a variable is made from; other than a program it is a constant."""
+Start: TypeAlias = Program | InitializerLike
+"""What the initial value of a variable is made from; an initializer only where nothing is made."""
 
 
 def trace(

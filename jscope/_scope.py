@@ -23,7 +23,7 @@ from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._settings import CustomGetter, Settings, check_getter
 from jscope._shape import dtype_or_none, not_a_dtype, not_an_initializer
-from jscope._spec import Constraint, DType, InitializerLike, Partitioner, Regularizer
+from jscope._spec import Args, Constraint, DType, InitializerLike, Kwargs, Partitioner, Regularizer
 from jscope.errors import (
     ArgumentError,
     InvalidNameError,
@@ -203,7 +203,7 @@ def _not_a_scope(name: object) -> NameTypeError:
     )
 
 
-def _scope_dtype(dtype: Any) -> DType | None:
+def _scope_dtype(dtype: DTypeLike | None) -> DType | None:
     if dtype is None:
         return None
     found = dtype_or_none(dtype)
@@ -212,7 +212,7 @@ def _scope_dtype(dtype: Any) -> DType | None:
     return found
 
 
-def _scope_initializer(initializer: Any) -> Any:
+def _scope_initializer(initializer: InitializerLike) -> InitializerLike:
     if isinstance(initializer, str | bytes | dict):
         raise not_an_initializer("variable_scope", initializer, here())
     return initializer
@@ -223,8 +223,8 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
     if outer is None:
         return inner
 
-    def composed(getter: CustomGetter, *args: Any, **request: Any) -> Any:
-        def outer_getter(*args: Any, **request: Any) -> Any:
+    def composed(getter: CustomGetter, *args: PyTree, **request: PyTree) -> PyTree:
+        def outer_getter(*args: PyTree, **request: PyTree) -> PyTree:
             return _call_getter(outer, getter, args, request)
 
         return _call_getter(inner, outer_getter, args, request)
@@ -232,9 +232,7 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
     return composed
 
 
-def _call_getter(
-    custom: CustomGetter, getter: CustomGetter, args: tuple[Any, ...], request: dict[str, Any]
-) -> Any:
+def _call_getter(custom: CustomGetter, getter: CustomGetter, args: Args, request: Kwargs) -> PyTree:
     """By keyword, unless a getter passed the name on by position."""
     return custom(getter, *args, **request) if args else custom(getter=getter, **request)
 
@@ -599,7 +597,7 @@ def _numbered_again(name: str, transform: str, sites: tuple[Site, ...]) -> Trans
     )
 
 
-def _check_values(values: Iterable[Any]) -> None:
+def _check_values(values: Iterable[PyTree]) -> None:
     for index, value in enumerate(values):
         for leaf in jax.tree.leaves(value):
             if isinstance(leaf, _jaxapi.Tracer):

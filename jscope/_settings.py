@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from jscope._report import brief
 from jscope._reuse import Reuse
-from jscope._spec import Constraint, DType, InitializerLike, Partitioner, Regularizer
+from jscope._spec import Constraint, DType, Function, InitializerLike, Partitioner, Regularizer
 from jscope.errors import ArgumentError
 
-CustomGetter: TypeAlias = Callable[..., Any]
+CustomGetter: TypeAlias = Function
 """``f(getter, name, shape, dtype, ...)``, called by keyword."""
 
 
@@ -23,7 +22,7 @@ class Settings(NamedTuple):
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     partitioner: Partitioner = None
-    custom_getter: Callable[..., Any] | None = None
+    custom_getter: CustomGetter | None = None
 
 
 def check_getter(getter: Any) -> CustomGetter | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Hashable
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ from jscope import _pass
 from jscope._arguments import as_array, as_bool, as_int, bad_argument
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair, strong
+from jscope._params import PyTree
 from jscope._pass import Pass
 from jscope._report import describe
+from jscope._spec import Args, Function, Kwargs
 from jscope.errors import TransformError
 
 P = ParamSpec("P")
@@ -65,12 +67,12 @@ def layer_stack(
     if as_bool(checkpoint) is None:
         raise bad_argument("checkpoint", checkpoint, "True or False")
 
-    def decorate(block: Callable[..., Any]) -> Any:
+    def decorate(block: Function) -> Function:
         if not callable(block):
             raise bad_argument("argument of layer_stack(n)", block, "a function")
 
         @functools.wraps(block)
-        def stacked(carry: Any, /, *xs: Any, **others: Any) -> Any:
+        def stacked(carry: PyTree, /, *xs: PyTree, **others: PyTree) -> PyTree:
             running = _pass.current("layer_stack")
             if len(xs) > 1 or others:
                 wanted = "a carry, and xs or not; bind others by functools.partial(block, ...)"
@@ -88,23 +90,23 @@ def layer_stack(
 
 def _scan(
     running: Pass,
-    block: Callable[..., Any],
+    block: Function,
     n: int,
     unroll: int | bool,
     checkpoint: bool,
-    carry: Any,
-    xs: tuple[Any, ...],
-) -> Any:
+    carry: PyTree,
+    xs: Args,
+) -> PyTree:
     lift = Lift(running)
     carry = jax.tree.map(lambda leaf: strong(as_array("carry of layer_stack", leaf)), carry)
     given = jax.tree.map(describe, carry)
     numbers = jnp.arange(n) if lift.has_rng else None
     layer = lift.pure(block, sizes=(n,))
 
-    def run() -> tuple[Any, Any]:
+    def run() -> tuple[PyTree, dict[str, jax.Array]]:
         stacks, outer = _divide(lift)
 
-        def body(carry: Any, x: Any) -> tuple[Any, Any]:  # a new one, or JAX knows the plan's
+        def body(carry: PyTree, x: PyTree) -> PyTree:  # a new one, or JAX knows the plan's
             (carry, outer), (number, slices, x) = carry, x
             out, state = layer({**outer, **slices}, number, carry, *x)
             after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
@@ -140,18 +142,20 @@ def _carry_changed(asked: str, found: str) -> TransformError:
 
 def split(
     running: Pass,
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    in_axes: Any,
-    out_axes: Any,
-    axis_name: Any,
-    options: Mapping[str, Any],
-) -> Any:
+    fn: Function,
+    args: Args,
+    kwargs: Kwargs,
+    in_axes: PyTree,
+    out_axes: PyTree,
+    axis_name: Hashable,
+    options: Kwargs,
+) -> PyTree:
     """``jax.vmap`` of ``fn`` in which each instance has variables of its own, [axis_size, ...]."""
     lift = Lift(running)
 
-    def instance(slices: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def instance(
+        slices: dict[str, jax.Array], args: Args, kwargs: Kwargs
+    ) -> tuple[PyTree, dict[str, jax.Array]]:
         out, level = lift.call(
             fn,
             args,
@@ -163,12 +167,12 @@ def split(
         )
         return out, assigned_values(level)
 
-    def over(call: Callable[..., Any], stacks: Any, out_axes: Any) -> Any:
+    def over(call: Function, stacks: dict[str, jax.Array], out_axes: PyTree) -> PyTree:
         mapped = jax.vmap(call, (0, in_axes, 0), out_axes, axis_name=axis_name, **options)
         return mapped(stacks, args, kwargs)
 
-    def run() -> tuple[Any, Any]:
-        out: tuple[Any, Any] = over(instance, _divide(lift)[0], (out_axes, 0))
+    def run() -> tuple[PyTree, dict[str, jax.Array]]:
+        out: tuple[PyTree, dict[str, jax.Array]] = over(instance, _divide(lift)[0], (out_axes, 0))
         if lift.planning:  # JAX may refuse the variables beside the arguments
             over(lambda *_: None, lift.read(list(lift.used)), 0)
         return out
@@ -176,7 +180,7 @@ def split(
     return lift.finish(*lift.planned(run))
 
 
-def _divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
+def _divide(lift: Lift) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Current values of what the layers have parts of, and of what else they assign."""
     if lift.planning:
         return {}, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 from jax.typing import DTypeLike
@@ -14,10 +14,8 @@ from jscope._path import check_name, is_name, not_a_name
 from jscope._request import Request, answer, check_above
 from jscope._reuse import check_reuse
 from jscope._settings import CustomGetter, check_getter
-from jscope._shape import FLOAT32, as_constant, asked_dtype, dtype_or_none
+from jscope._shape import FLOAT32, ShapeLike, as_constant, asked_dtype, dtype_or_none
 from jscope._spec import Constraint, InitializerLike, Partitioner, Regularizer
-
-ShapeLike: TypeAlias = int | Iterable[int | None]
 
 
 def get_variable(
@@ -117,7 +115,7 @@ def get_variable(
     return value
 
 
-def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
+def _through(running: Pass, getter: CustomGetter, asked: Request) -> jax.Array:
     """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults."""
     settings = running.settings
     initializer = settings.initializer if asked.initializer is None else asked.initializer
@@ -127,7 +125,7 @@ def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
     resolved = found or FLOAT32
     names: set[str] = set()  # what the getter asks for
 
-    def true_getter(*args: Any, **kwargs: Any) -> Any:
+    def true_getter(*args: Any, **kwargs: Any) -> jax.Array:
         inner = _pass.current("a custom getter's getter")
         wanted = Request(*args, **kwargs)
         if not isinstance(wanted.name, str):
@@ -148,7 +146,7 @@ def _through(running: Pass, getter: CustomGetter, asked: Request) -> Any:
         if getattr(asked, name) is None
     }
     asked = asked._replace(dtype=resolved, initializer=initializer, **inherited)
-    result = getter(getter=true_getter, **asked._asdict())
+    result: jax.Array = getter(getter=true_getter, **asked._asdict())
     running.records.renamed.pop(asked.name, None)
     if len(names) == 1:
         (running.records.renamed[asked.name],) = names
