@@ -319,14 +319,14 @@ def without_apply_rng(net: object) -> object:
     if isinstance(net, TransformedWithState):
 
         def apply_with_state(
-            params: NestedMapping, state: NestedMapping, /, *args: PyTree, **kwargs: PyTree
+            params: Mapping[str, Any], state: Mapping[str, Any], /, *args: PyTree, **kwargs: PyTree
         ) -> PyTree:
             return inner(params, state, None, *args, **kwargs)
 
         _signature.show_without(apply_with_state, inner, 2)
         return TransformedWithState(net.init, apply_with_state, net.specs, maker)
 
-    def apply(params: NestedMapping, /, *args: PyTree, **kwargs: PyTree) -> PyTree:
+    def apply(params: Mapping[str, Any], /, *args: PyTree, **kwargs: PyTree) -> PyTree:
         return inner(params, None, *args, **kwargs)
 
     _signature.show_without(apply, inner, 1)

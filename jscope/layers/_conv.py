@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from jscope._arg_scope import add_arg_scope
@@ -334,7 +332,7 @@ def separable_conv2d(
 
 
 def _opened(
-    default_name: str, filters: Any, activation: Any, name: Name, reuse: Reuse | None
+    default_name: str, filters: object, activation: object, name: Name, reuse: Reuse | None
 ) -> variable_scope:
     """The scope of a convolution, after checks that all of them make."""
     check_size("filters", filters)

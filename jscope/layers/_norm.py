@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -210,7 +209,7 @@ def _scale_and_shift(
     return outputs if beta is None else outputs + beta.reshape(across)
 
 
-def _axes(axis: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:
+def _axes(axis: object, ndim: int, argument: str = "axis") -> tuple[int, ...]:
     """Axes counted from the front, in order; only "axis" itself may be several."""
     several = argument == "axis"
     given = axis if several and isinstance(axis, list | tuple) else [axis]

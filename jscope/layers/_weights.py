@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.typing import DTypeLike
 
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
@@ -31,7 +32,7 @@ class Weight(NamedTuple):
     constraint: Constraint | None = None
     trainable: bool = True
 
-    def make(self, name: str, shape: Sequence[int], dtype: Any) -> jax.Array:
+    def make(self, name: str, shape: Sequence[int], dtype: DTypeLike | None) -> jax.Array:
         return get_variable(
             name,
             shape,

@@ -165,7 +165,7 @@ def labels(
     tree: PyTree,
     patterns: Mapping[Any, Any],
     *,
-    default: Any = ...,
+    default: object = ...,
     allow_empty: bool = False,
 ) -> PyTree:
     """The same structure with a label for each leaf, for ``optax.multi_transform``.
@@ -196,7 +196,7 @@ def labels(
     if any(label is None for label in (default, *patterns.values())):
         raise bad_argument("label", None, "anything but None, which JAX takes for no leaf")
     items, structure = named(tree)
-    found: list[tuple[str, Any]] = [("", default)] * len(items)
+    found: list[tuple[str, object]] = [("", default)] * len(items)
     for pattern, label in patterns.items():
         for row, chosen in enumerate(choose(pattern, items, allow_empty=allow_empty)):
             if chosen and found[row][0] and found[row][1] != label:
