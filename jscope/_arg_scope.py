@@ -8,16 +8,18 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from jscope import _cache_key, _jaxapi, _pass
 from jscope._arguments import bad_argument
+from jscope._params import PyTree
 from jscope._program import plain
+from jscope._spec import Function, Kwargs
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Defaults = Mapping[Callable[..., Any], Mapping[str, Any]]
+Defaults = Mapping[Function, Kwargs]
 """Function -> its default arguments; what ``arg_scope(...) as scope`` gives."""
 
 # Not of the pass: TF1 programs also open arg_scopes around whole networks.
@@ -66,9 +68,7 @@ def add_arg_scope(fn: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextlib.contextmanager
-def arg_scope(
-    functions: Iterable[Callable[..., Any]] | Defaults, **defaults: Any
-) -> Iterator[Defaults]:
+def arg_scope(functions: Iterable[Function] | Defaults, **defaults: PyTree) -> Iterator[Defaults]:
     """Gives functions of ``add_arg_scope`` default arguments in a ``with`` block, as TF1's slim.
 
     Scopes nest: an inner one adds to an outer one, and wins where both give an argument. JAX traces
@@ -129,7 +129,7 @@ def _key(defaults: Defaults) -> Hashable:
     )
 
 
-def _frozen(value: Any) -> Hashable:
+def _frozen(value: PyTree) -> Hashable:
     if type(value) in (tuple, list):
         return type(value), tuple([_frozen(item) for item in value])
     key = plain(value)
@@ -151,7 +151,7 @@ class _Same:
         return id(self._thing)
 
 
-def _checked(functions: Any, defaults: Mapping[str, Any]) -> list[Callable[..., Any]]:
+def _checked(functions: Iterable[Function], defaults: Kwargs) -> list[Function]:
     if not isinstance(functions, list | tuple | set | frozenset):
         raise bad_argument("functions of arg_scope", functions, "a list or tuple")
     for fn in functions:
@@ -165,13 +165,13 @@ def _checked(functions: Any, defaults: Mapping[str, Any]) -> list[Callable[..., 
     return list(functions)
 
 
-def _name(fn: Callable[..., Any]) -> str:
+def _name(fn: Function) -> str:
     fn = inspect.unwrap(fn)
     return str(getattr(fn, "__name__", fn))
 
 
 @functools.lru_cache(maxsize=1024)
-def _positional(fn: Callable[..., Any], count: int) -> frozenset[str]:
+def _positional(fn: Function, count: int) -> frozenset[str]:
     """The names of the arguments that ``count`` positional ones give."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [name for name, p in inspect.signature(fn).parameters.items() if p.kind in kinds]

@@ -25,12 +25,12 @@ def as_int(value: Any) -> int | None:
         return None
 
 
-def as_bool(value: Any) -> bool | None:
+def as_bool(value: object) -> bool | None:
     """A Python or NumPy bool as a bool; None for all else, arrays included."""
     return bool(value) if isinstance(value, bool | np.bool_) else None
 
 
-def as_array(argument: str, value: Any) -> jax.Array:
+def as_array(argument: str, value: object) -> jax.Array:
     """An array of JAX or NumPy, or a Python number, as an array of JAX."""
     numeric = jax.Array | np.ndarray | np.generic | bool | int | float | complex
     if not isinstance(value, numeric) and not hasattr(value, "__jax_array__"):

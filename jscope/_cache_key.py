@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
 
 from jscope import _jaxapi
 
@@ -39,30 +38,30 @@ class _Pool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._dead = 0
-        self._starts: list[Any] = [None]
-        self._insides: list[Any] = []
+        self._starts: list[_Key | None] = [None]
+        self._insides: list[_Key | None] = []
 
-    def fresh(self) -> Any:
+    def fresh(self) -> _Key:
         return _Key()
 
-    def take_start(self) -> Any:
+    def take_start(self) -> _Key | None:
         with self._lock:
             return self._starts.pop() if self._starts else self.fresh()
 
-    def take_inside(self) -> Any:
+    def take_inside(self) -> _Key | None:
         with self._lock:
             return self._insides.pop() if self._insides else self.fresh()
 
-    def give_start(self, value: Any) -> None:
+    def give_start(self, value: _Key | None) -> None:
         with self._lock:
             self._starts.append(value)
 
-    def drop_start(self, value: Any) -> None:
+    def drop_start(self, value: object) -> None:
         with self._lock:
             if value in self._starts:
                 self._starts.remove(value)
 
-    def give_inside(self, value: Any) -> None:
+    def give_inside(self, value: _Key) -> None:
         with self._lock:
             self._insides.append(value)
 
@@ -108,7 +107,7 @@ class TraceGuard:
 
     def __init__(self) -> None:
         self.dirty = False
-        self._inside: Any = None
+        self._inside: _Key | None = None
 
     def enter(self) -> None:
         """Starts in the current trace, with a value of its own."""
@@ -150,7 +149,7 @@ class TraceGuard:
             self._inside = _pool.take_inside()
         self._set(self._inside)
 
-    def _set(self, value: Any) -> None:
+    def _set(self, value: _Key | None) -> None:
         self._value = value
         self._values.add(value)
         _jaxapi.set_context(value)

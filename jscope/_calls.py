@@ -20,11 +20,14 @@ import sys
 import sysconfig
 import types
 import weakref
+from collections.abc import Hashable
 from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
 
 from jscope import _jaxapi
 from jscope._cache_key import TraceGuard
-from jscope._jaxapi import Transform
+from jscope._jaxapi import CallInfo, Trace, TraceRef, Transform
 from jscope.errors import Site
 
 MAX_SITES = 5
@@ -82,7 +85,10 @@ def here() -> tuple[Site, ...]:
     return sites(tuple(itertools.chain.from_iterable(found)))
 
 
-Place: TypeAlias = tuple[tuple[Any, Any], ...]
+Call: TypeAlias = Any
+"""One call of a function: a number, a mark, ``Alike``, ...; hashable."""
+
+Place: TypeAlias = tuple[tuple[Call, Hashable], ...]
 """The calls around a request, each with its run; empty where JAX called nothing in between."""
 
 
@@ -91,7 +97,7 @@ class Part(Protocol):
 
     place: Place
     """The calls around it."""
-    trace: Any
+    trace: TraceRef
     """The trace that it runs in."""
 
 
@@ -101,8 +107,8 @@ class Alike(NamedTuple):
     So what they ask for by name is one request. A numbered scope is each branch's own.
     """
 
-    call: Any
-    function: Any
+    call: Call
+    function: Hashable
 
 
 def is_rerun(earlier: Place, now: Place, *, exactly: bool = False) -> bool:
@@ -127,7 +133,7 @@ class Crossing(NamedTuple):
 
     transforms: tuple[Transform, ...]
     """The raw transforms; those that JAX's traces tell of first, outermost first."""
-    branches: tuple[tuple[Any, Any], ...]
+    branches: tuple[tuple[Hashable, Hashable], ...]
     """For each raw ``cond`` and ``switch``, outermost first: that call, and the branch."""
 
 
@@ -146,13 +152,13 @@ class Calls:
         self._entry = entry
         self._entries = (entry, inner_entry)
         self.skips = False  # whether JAX chose a branch by itself, and may have left others out
-        self._infos: dict[int, Any] = {}  # held, so that their addresses stay theirs
-        self._runs: dict[Any, Place] = {}  # trace -> its call and itself
+        self._infos: dict[Hashable, CallInfo] = {}  # held, so that their addresses stay theirs
+        self._runs: dict[TraceRef, Place] = {}  # trace -> its call and itself
 
     def observe(self, level: Part) -> tuple[RawSites, Place]:
         """Where the jscope function was called, and the calls of JAX's around it."""
         # Runs at every request, hence the care: a frame costs about 0.1 us.
-        found: list[Any] = []
+        found: list[types.CodeType | int] = []
         kinds = _kinds
         entry = self._entry
         by_jax = False
@@ -196,11 +202,11 @@ class Calls:
         return tuple(found)
 
     def _traces(
-        self, start: types.FrameType, end: Any, entries: tuple[types.CodeType, ...] = ()
-    ) -> list[Any]:
+        self, start: types.FrameType, end: TraceRef, entries: tuple[types.CodeType, ...] = ()
+    ) -> list[Trace]:
         """The traces inside the one ``end``, which runs in one of the codes, outermost first."""
         entries = entries or self._entries
-        found: list[Any] = []
+        found: list[Trace] = []
         trace = _jaxapi.current_trace()
         while trace is not None and _jaxapi.trace_ref(trace) is not end:
             found.append(trace)
@@ -212,8 +218,8 @@ class Calls:
         return found
 
     def _around(
-        self, start: types.FrameType, entries: tuple[types.CodeType, ...], known: list[Any]
-    ) -> Any:
+        self, start: types.FrameType, entries: tuple[types.CodeType, ...], known: list[Trace]
+    ) -> Trace | None:
         """The trace around the last one of ``known``, which does not say it: JAX's frames do."""
         for frame in _jaxapi.frames(start, entries):
             if frame.f_code.co_filename.startswith(_jaxapi.JAX_FOLDER):
@@ -222,7 +228,7 @@ class Calls:
                         return value
         return None
 
-    def _run(self, trace: Any, start: types.FrameType) -> Place:
+    def _run(self, trace: Trace, start: types.FrameType) -> Place:
         """The call that a trace is a run of; empty where each trace is a call of its own."""
         info = _jaxapi.call_info(trace)
         if info is None:
@@ -249,7 +255,7 @@ class Calls:
                 return found
         return None
 
-    def rule_beyond(self, value: Any, root: Any) -> str | None:
+    def rule_beyond(self, value: jax.Array, root: TraceRef) -> str | None:
         """The ``custom_jvp`` or ``custom_vjp`` for which JAX has left the trace of a value.
 
         No operation here could take the value. Looked for in all of the pass, whose trace is
@@ -316,7 +322,7 @@ class _Mark:
     def __init__(self, code: types.CodeType) -> None:
         self.code = code
         self._number = 0
-        self._value: Any = None
+        self._value: object = None
 
     def turn(self, frame: types.FrameType) -> int | None:
         """Which turn of its own loop the function is in; None where it has compiled the loop."""
@@ -332,7 +338,7 @@ class _Mark:
         return 0
 
 
-def _alike(info: Any, start: types.FrameType) -> Alike | None:
+def _alike(info: CallInfo, start: types.FrameType) -> Alike | None:
     """The branches that are one to JAX with the one that a description is of."""
     tracing = _jaxapi.tracing_frame(info, start)
     if tracing is None:

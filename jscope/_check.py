@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+
+import jax
 
 from jscope._arguments import bad_argument
-from jscope._params import Params, not_a_mapping, walk
+from jscope._params import NestedMapping, Params, not_a_mapping, walk
 from jscope._report import describe, near_names, quoted
 from jscope._spec import Specs, VariableSpec
 from jscope.errors import CheckError
 
 
-def check(params: Mapping[str, Any], specs: Specs | Mapping[str, Any]) -> None:
+def check(params: NestedMapping, specs: Specs | NestedMapping) -> None:
     """Checks that params have the names, shapes and dtypes of the specs.
 
     Args:
@@ -71,8 +72,8 @@ def do_not_fit(
 
 
 def specified(
-    params: Mapping[str, Any], specs: Specs, wanted: Callable[[VariableSpec], bool]
-) -> list[tuple[VariableSpec, Any]]:
+    params: NestedMapping, specs: Specs, wanted: Callable[[VariableSpec], bool]
+) -> list[tuple[VariableSpec, jax.Array]]:
     """The specs asked for, with their values in params."""
     if not isinstance(specs, Specs):
         raise bad_argument("specs", specs, "what net.specs(...) returned")
@@ -84,6 +85,6 @@ def specified(
     return [(spec, flat[spec.name]) for spec in found]
 
 
-def is_empty(leaf: Any) -> bool:
+def is_empty(leaf: object) -> bool:
     """Whether ``walk`` gave an empty scope rather than a leaf."""
     return isinstance(leaf, Mapping)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from jscope import _jaxapi, _pass
@@ -98,7 +96,7 @@ def get_collection(key: str, scope: str | None = None) -> list[PyTree]:
     return found
 
 
-def _check_key(key: Any) -> None:
+def _check_key(key: object) -> None:
     if not isinstance(key, str):
         raise bad_argument("key of a collection", key, "a string")
 

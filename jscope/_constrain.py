@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax.numpy as jnp
 
 from jscope._check import specified
-from jscope._params import Params, grow, walk, wrap
+from jscope._params import NestedMapping, Params, grow, walk, wrap
 from jscope._report import brief
 from jscope._spec import Specs, of_layers
 from jscope.errors import ConstraintError
 
 
-def apply_constraints(params: Mapping[str, Any], specs: Specs) -> Params:
+def apply_constraints(params: NestedMapping, specs: Specs) -> Params:
     """Params with each variable's constraint applied, to be called after an optimizer's update.
 
     Args:

@@ -13,8 +13,8 @@ from jscope import _jaxapi, _pass, _program, initializers
 from jscope._keys import or_any
 from jscope._pass import Pass
 from jscope._report import array_type, dims, initializer_error, report_at
-from jscope._shape_dtype import Constant, fits
-from jscope._spec import Initializer, Shape
+from jscope._shape_dtype import Constant, PartialShape, fits
+from jscope._spec import DType, Initializer, InitializerLike, Shape
 from jscope.errors import InitializerError, RngError, Site
 
 
@@ -29,8 +29,13 @@ def default_initializer(dtype: np.dtype[Any]) -> Initializer | None:
 
 
 def initial(
-    running: Pass, full: str, given: Any, dtype: Any, shape: Any, constant: Constant | None
-) -> tuple[Shape, Any]:
+    running: Pass,
+    full: str,
+    given: InitializerLike,
+    dtype: DType,
+    shape: Any,
+    constant: Constant | None,
+) -> tuple[Shape, InitializerLike]:
     """The whole shape of a new variable, and its initializer: ``given``, or the default."""
     if constant is not None:
         if shape is not None and not fits(shape, constant.shape):
@@ -51,7 +56,7 @@ def initial(
 
 
 def start_of(
-    running: Pass, full: str, shape: Any, dtype: np.dtype[Any], initializer: Initializer
+    running: Pass, full: str, shape: Shape, dtype: DType, initializer: Initializer
 ) -> _program.Program:
     """Calls an initializer without computing anything: what it does is the initial value."""
     key = running.level.keys.key
@@ -75,7 +80,7 @@ def start_of(
     return program
 
 
-def _check_traced(running: Pass, full: str, value: Any) -> None:
+def _check_traced(running: Pass, full: str, value: jax.Array) -> None:
     """Raises unless the initial value of a variable can be computed from ``value`` by init."""
     if _jaxapi.is_around(value, running.level.outermost.trace()):
         if running.level.sizes:
@@ -85,7 +90,9 @@ def _check_traced(running: Pass, full: str, value: Any) -> None:
     raise error(full, running.here())
 
 
-def _constant_shape(name: str, shape: Any, found: Any, sites: tuple[Site, ...]) -> InitializerError:
+def _constant_shape(
+    name: str, shape: PartialShape, found: Shape, sites: tuple[Site, ...]
+) -> InitializerError:
     return initializer_error(
         InitializerError,
         f"If initializer is a constant, do not specify shape. Specified shape {dims(shape)} "
@@ -126,7 +133,7 @@ def _no_default(name: str, dtype: object, sites: tuple[Site, ...]) -> Initialize
 def _wrong_result(
     name: str,
     initializer: str,
-    asked: tuple[Any, Any],
+    asked: tuple[Shape, DType],
     found: str,
     sites: tuple[Site, ...],
 ) -> InitializerError:

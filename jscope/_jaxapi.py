@@ -9,8 +9,8 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +25,24 @@ from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
 from jax._src.interpreters import partial_eval as _partial_eval
 from jax.custom_batching import custom_vmap
+from jax.typing import ArrayLike
+
+from jscope._spec import DType, Function, Shape
+
+T = TypeVar("T")
+
+Trace: TypeAlias = Any
+"""One of JAX's traces, which is in no version public."""
+TraceRef: TypeAlias = Any
+"""See ``trace_ref``."""
+CallInfo: TypeAlias = Any
+"""JAX's description of a call, see ``call_info``."""
+Jaxpr: TypeAlias = Any
+"""A jaxpr, or a closed one."""
+ContextKey: TypeAlias = Any
+"""A value of jscope's part of the keys of JAX's caches of traces: hashable."""
+Inspected: TypeAlias = Any
+"""A value whose private attributes are looked at."""
 
 Tracer = jax.core.Tracer
 ARRAYS = frozenset({_array.ArrayImpl, _partial_eval.DynamicJaxprTracer})
@@ -54,39 +72,39 @@ _UNCACHED = (_ad.JVPTrace, _ad.LinearizeTrace, _batching.BatchTrace)
 _trace_context = _core.trace_ctx
 
 
-def get_context() -> Any:
+def get_context() -> ContextKey:
     """The value of jscope's trace-cache key in this thread."""
     return _context.value
 
 
-def set_context(value: Any) -> None:
+def set_context(value: ContextKey) -> None:
     """Sets jscope's trace-cache key in this thread, until it is set again."""
     _context(value).__enter__()
 
 
-def current_trace() -> Any:
+def current_trace() -> Trace:
     """The trace that JAX is in; the caller must not keep it, see ``trace_ref``."""
     return _trace_context.trace
 
 
-def current_ref() -> Any:
+def current_ref() -> TraceRef:
     """``trace_ref`` of the current trace."""
     return _trace_context.trace._weakref
 
 
-def trace_ref(trace: Any) -> Any:
+def trace_ref(trace: Trace) -> TraceRef:
     """A weak reference to ``trace``, hashable, one object per trace."""
     return trace._weakref
 
 
-def staged(trace: Any) -> Any:
+def staged(trace: Trace) -> Trace:
     """The innermost trace around (or of) ``trace`` whose result JAX may cache."""
     while type(trace) in _UNCACHED:
         trace = trace.parent_trace
     return trace
 
 
-def is_around(tracer: Any, trace: Any) -> bool:
+def is_around(tracer: Inspected, trace: Trace) -> bool:
     """Whether ``tracer`` belongs to ``trace`` or to one that it is known to be inside of."""
     owner = tracer._trace
     while trace is not None:
@@ -96,12 +114,12 @@ def is_around(tracer: Any, trace: Any) -> bool:
     return False
 
 
-def is_current(value: Any) -> bool:
+def is_current(value: object) -> bool:
     """Whether a value is a tracer of the current trace, so that operations here can take it."""
     return getattr(value, "_trace", None) is _trace_context.trace
 
 
-def is_live(tracer: Any) -> bool:
+def is_live(tracer: Inspected) -> bool:
     """Whether the trace that ``tracer`` belongs to still runs."""
     # Some transforms (shard_map, custom_vjp) do not say which trace is around theirs. A running
     # trace is a local variable of the function of JAX that runs it.
@@ -111,12 +129,12 @@ def is_live(tracer: Any) -> bool:
     return is_around(tracer, trace) or _is_local_of_jax(tracer._trace)
 
 
-def is_derived(tracer: Any) -> bool:
+def is_derived(tracer: Inspected) -> bool:
     """Whether ``tracer`` belongs to a trace that takes derivatives."""
     return isinstance(tracer._trace, _ad.JVPTrace | _ad.LinearizeTrace)
 
 
-def is_beyond(tracer: Any, around: list[Any]) -> bool:
+def is_beyond(tracer: Inspected, around: list[Trace]) -> bool:
     """Whether ``tracer`` belongs to a trace that lies inside one of those ``around`` us."""
     trace = tracer._trace
     while trace is not None:
@@ -136,7 +154,7 @@ def frames(
         frame = frame.f_back
 
 
-def _is_local_of_jax(thing: Any) -> bool:
+def _is_local_of_jax(thing: object) -> bool:
     return any(
         value is thing
         for frame in frames(sys._getframe(1))
@@ -150,32 +168,32 @@ def is_jit_disabled() -> bool:
     return bool(jax.config.jax_disable_jit)  # type: ignore[attr-defined]
 
 
-def is_eager(trace: Any) -> bool:
+def is_eager(trace: Trace) -> bool:
     """Whether operations under ``trace`` run now, rather than being recorded for a compiler."""
     return isinstance(staged(trace), _core.EvalTrace)
 
 
-def is_trace(value: Any) -> bool:
+def is_trace(value: object) -> bool:
     """Whether ``value`` is one of JAX's traces, other than that of eager operations."""
     return isinstance(value, _core.Trace) and not isinstance(value, _core.EvalTrace)
 
 
-def parent(trace: Any) -> Any:
+def parent(trace: Trace) -> Trace | None:
     """The trace around ``trace``, or None where it is the outermost or does not say."""
     return getattr(trace, "parent_trace", None)
 
 
-def call_info(trace: Any) -> Any:
+def call_info(trace: Trace) -> CallInfo:
     """JAX's description of the call that a trace is of: one object for each call, or None."""
     return getattr(getattr(trace, "frame", None), "debug_info", None)
 
 
-def is_branch(info: Any) -> bool:
+def is_branch(info: CallInfo | None) -> bool:
     """Whether a description is of a branch of ``cond``, ``switch`` or ``platform_dependent``."""
     return info is not None and info.traced_for in ("cond", "switch")
 
 
-def custom_rule(info: Any) -> str | None:
+def custom_rule(info: CallInfo | None) -> str | None:
     """The transform with a rule of derivatives that a description is of, if it is of one."""
     purpose = "" if info is None else info.traced_for.partition(" ")[0]
     return f"jax.{purpose}" if purpose in ("custom_jvp", "custom_vjp") else None
@@ -189,7 +207,7 @@ def current_rule() -> str | None:
 _AFTER = ("custom_root ", "custom_linear_solve ", "custom_jvp jvp", "custom_vjp fwd")
 
 
-def is_later(info: Any) -> bool:
+def is_later(info: CallInfo | None) -> bool:
     """Whether a description is of a function that may call one that JAX traced before it."""
     return info is not None and info.traced_for.startswith(_AFTER)
 
@@ -206,7 +224,7 @@ def _is_tracing(code: types.CodeType) -> bool:
     return "fun" in names and "debug_info" in names and code.co_filename.startswith(JAX_FOLDER)
 
 
-def tracing_frame(info: Any, start: types.FrameType) -> types.FrameType | None:
+def tracing_frame(info: CallInfo, start: types.FrameType) -> types.FrameType | None:
     """The frame of JAX's that traces its local ``fun`` for a call."""
     for frame in frames(start):
         if _is_tracing(frame.f_code) and locals_of(frame).get("debug_info") is info:
@@ -214,7 +232,7 @@ def tracing_frame(info: Any, start: types.FrameType) -> types.FrameType | None:
     return None
 
 
-def forget_traces(is_dead: Callable[[Any], bool]) -> None:
+def forget_traces(is_dead: Callable[[object], bool]) -> None:
     """Drops functions from JAX's trace cache that it traced under a context value that is dead.
 
     That cache keeps every trace of a function for as long as the function lives. What it drops
@@ -230,7 +248,9 @@ def forget_traces(is_dead: Callable[[Any], bool]) -> None:
             cache.evict_weakref(function)
 
 
-def placeholder(trace: Any, mesh: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def placeholder(
+    trace: Trace, mesh: jax.sharding.AbstractMesh, shape: Shape, dtype: DType
+) -> jax.Array:
     """An array without values, made in ``trace``, which may lie around the current one.
 
     Args:
@@ -245,7 +265,7 @@ def placeholder(trace: Any, mesh: Any, shape: tuple[int, ...], dtype: Any) -> ja
         return array
 
 
-def layer(trace: Any, mesh: Any, whole: jax.Array) -> jax.Array:
+def layer(trace: Trace, mesh: jax.sharding.AbstractMesh, whole: jax.Array) -> jax.Array:
     """A layer of an array [n, ...], in the trace and on the mesh of the body of a scan."""
     if not whole.shape[0]:
         return placeholder(trace, mesh, whole.shape[1:], whole.dtype)
@@ -254,20 +274,22 @@ def layer(trace: Any, mesh: Any, whole: jax.Array) -> jax.Array:
         return jax.lax.squeeze(jax.lax.slice_in_dim(whole, 0, 1), (0,))
 
 
-def on_mesh(value: Any) -> Any:
+def on_mesh(value: jax.Array) -> jax.Array:
     """An initial value as a placeholder stands for it: replicated over the mesh that is set."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
         return value
-    found: Any = jax.typeof(value).sharding
+    found = jax.typeof(value).sharding
     if found.mesh == mesh and not any(found.spec):
         return value
-    return jax.sharding.reshard(value, jax.sharding.PartitionSpec())
+    laid: jax.Array = jax.sharding.reshard(value, jax.sharding.PartitionSpec())
+    return laid
 
 
-def instance(trace: Any, array: Any) -> Any:
+def instance(trace: Trace, array: jax.Array) -> jax.Array:
     """One instance's part of an array [axis_size, ...], in the trace of a ``vmap``."""
-    return _batching.BatchTracer(trace, array, 0, None)
+    part: jax.Array = _batching.BatchTracer(trace, array, 0, None)
+    return part
 
 
 class Transform(NamedTuple):
@@ -302,7 +324,7 @@ _BY_PURPOSE = {
 _MAP = Transform("jax.lax.map", once=False)
 
 
-def transform_of(trace: Any) -> Transform:
+def transform_of(trace: Trace) -> Transform:
     """The transform that a trace belongs to; one that is not known here counts as repeating."""
     info = call_info(trace)
     if info is None:
@@ -314,7 +336,7 @@ def transform_of(trace: Any) -> Transform:
     return known or Transform(f"{info.traced_for} of JAX", once=False)
 
 
-def _code(function: Any) -> types.CodeType:
+def _code(function: Function) -> types.CodeType:
     code: types.CodeType = inspect.unwrap(function).__code__
     return code
 
@@ -385,20 +407,21 @@ def callee(code: types.CodeType, at: int) -> str | None:
 _MARK = "__jscope_mark__"
 
 
-def locals_of(frame: types.FrameType) -> dict[str, Any]:
+def locals_of(frame: types.FrameType) -> dict[str, Inspected]:
     """The local variables of a frame of JAX's."""
     return _locals(frame)[0]
 
 
-def mark_of(frame: types.FrameType, make: Callable[[], Any]) -> Any:
+def mark_of(frame: types.FrameType, make: Callable[[], T]) -> T:
     """What stands for one call of a function of JAX's: it lives among the locals of its frame."""
     found, values = _locals(frame)
     if _MARK not in found:
         found[_MARK] = values[_MARK] = make()
-    return found[_MARK]
+    mark: T = found[_MARK]
+    return mark
 
 
-def _locals(frame: types.FrameType) -> tuple[dict[str, Any], Any]:
+def _locals(frame: types.FrameType) -> tuple[dict[str, Inspected], Inspected]:
     values = frame.f_locals
     found = dict(values)
     copied = type(values) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED
@@ -409,7 +432,9 @@ def _locals(frame: types.FrameType) -> tuple[dict[str, Any], Any]:
     return found, values
 
 
-def trace_key(function: Callable[[jax.Array], Any], dtype: Any) -> tuple[Any, Sequence[Any]]:
+def trace_key(
+    function: Callable[[jax.Array], jax.Array], dtype: DType
+) -> tuple[Jaxpr, Sequence[ArrayLike]]:
     """The jaxpr of a function of one key, and the arrays it holds: the first inputs of the jaxpr.
 
     A fifth of the time of ``jax.make_jaxpr``, and no cache of JAX sees the function.
@@ -422,43 +447,45 @@ def trace_key(function: Callable[[jax.Array], Any], dtype: Any) -> tuple[Any, Se
     return _partial_eval.convert_constvars_jaxpr(jaxpr), consts
 
 
-def evaluate(jaxpr: Any, *inputs: Any) -> Any:
+def evaluate(jaxpr: Jaxpr, *inputs: ArrayLike) -> jax.Array:
     """The one result of a jaxpr."""
+    value: jax.Array
     (value,) = _core.eval_jaxpr(jaxpr, (), *inputs)
     return value
 
 
-def within(trace: Any) -> contextlib.AbstractContextManager[None]:
+def within(trace: Trace) -> contextlib.AbstractContextManager[None]:
     """Makes ``trace``, which is around the current one or is it, the current one."""
     return _core.set_current_trace(trace)
 
 
-def config_key() -> Any:
+def config_key() -> Hashable:
     """All settings that JAX's own caches of traces look at; hashable."""
-    return _config.trace_context()
+    key: Hashable = _config.trace_context()
+    return key
 
 
-def copy_constant(const: Any) -> Any:
+def copy_constant(const: T) -> T | ArrayLike:
     """A copy of what a jaxpr holds for a NumPy array; anything else as it is."""
     if isinstance(const, _literals.TypedNdArray):
         return _literals.TypedNdArray(np.array(const), const.aval)
     return const
 
 
-def used_inputs(closed: Any, output: int | None = None) -> tuple[bool, ...]:
+def used_inputs(closed: Jaxpr, output: int | None = None) -> tuple[bool, ...]:
     """Which inputs of a jaxpr one output (or any output) depends on."""
     _, used = _dce(closed, output)
     return tuple(used)
 
 
-def _dce(closed: Any, output: int | None) -> tuple[Any, Sequence[bool]]:
-    jaxpr = getattr(closed, "jaxpr", closed)
+def _dce(closed: Jaxpr, output: int | None) -> tuple[Jaxpr, Sequence[bool]]:
+    jaxpr: Jaxpr = getattr(closed, "jaxpr", closed)
     wanted = [output is None or index == output for index in range(len(jaxpr.outvars))]
     jaxpr, used = _partial_eval.dce_jaxpr(jaxpr, wanted)
     return jaxpr, used
 
 
-def prune(closed: Any) -> tuple[Callable[..., Sequence[Any]], tuple[bool, ...]]:
+def prune(closed: Jaxpr) -> tuple[Callable[..., Sequence[jax.Array]], tuple[bool, ...]]:
     """A function of only the inputs that the outputs depend on, and which inputs those are."""
     from jax.extend.core import ClosedJaxpr, jaxpr_as_fun  # here, because it imports Pallas
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from jscope._report import describe, is_shaped
 from jscope.errors import RngError
@@ -38,11 +39,11 @@ def _encode(name: str) -> bytes:
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
-def _words(digest: Any) -> np.ndarray:
+def _words(digest: hashlib.blake2b) -> np.ndarray:
     return np.frombuffer(digest.digest(), dtype="<u4").astype(np.uint32)
 
 
-def named_key(key: jax.Array, words: Any) -> jax.Array:
+def named_key(key: jax.Array, words: np.ndarray | jax.Array) -> jax.Array:
     """The key of the variable, or of the draw, that has these words."""
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
@@ -68,7 +69,7 @@ _AFTER = 0x6E657874
 """The text "next"."""
 
 
-Fold: TypeAlias = Callable[[], Any]
+Fold: TypeAlias = Callable[[], ArrayLike]
 """Gives the number of this iteration, layer or instance."""
 
 
@@ -106,7 +107,7 @@ class Keys:
         """Notes draws of a function that was run inside this one."""
         _raise(self.counts, counts)
 
-    def enter_branches(self, branches: tuple[tuple[Any, Any], ...]) -> None:
+    def enter_branches(self, branches: tuple[tuple[Hashable, Hashable], ...]) -> None:
         """To be called before draws, with the raw ``cond`` and ``switch`` calls around them.
 
         Only one branch runs. So each starts from the counts at the ``cond``, as in the program
@@ -137,7 +138,7 @@ class _Fork:
 
     __slots__ = ("branch", "call", "most", "start")
 
-    def __init__(self, call: Any, branch: Any, start: dict[str, int]) -> None:
+    def __init__(self, call: Hashable, branch: Hashable, start: dict[str, int]) -> None:
         self.call = call
         self.branch = branch
         self.start = start
@@ -180,7 +181,7 @@ def as_key(rng: Any) -> jax.Array | None:
     raise _not_a_key(describe(rng))
 
 
-def _from_seed(seed: Any, shown: str) -> jax.Array:
+def _from_seed(seed: int | jax.Array, shown: str) -> jax.Array:
     try:
         return jax.random.key(seed)
     except (OverflowError, TypeError, ValueError):

@@ -14,8 +14,9 @@ import jax
 
 from jscope import _jaxapi
 from jscope._calls import Place
-from jscope._jaxapi import Transform
+from jscope._jaxapi import TraceRef, Transform
 from jscope._keys import Keys
+from jscope._params import PyTree
 
 
 class Bar(NamedTuple):
@@ -103,7 +104,7 @@ class Level:
         parent: Level | None,
         keys: Keys,
         *,
-        values: Mapping[str, Any] | None = None,
+        values: Mapping[str, jax.Array] | None = None,
         carried: tuple[str, ...] | None = None,
         bars: Bars = Bars(),  # noqa: B008 - it is immutable
         sizes: tuple[int, ...] = (),
@@ -116,16 +117,16 @@ class Level:
         self.values = dict(values or {})
         self.carried = carried
         self.assigned: dict[str, None] = {}
-        self.collected: list[tuple[str, str, Any]] = []
+        self.collected: list[tuple[str, str, PyTree]] = []
         self.bars = bars
         self.sizes = sizes
         self.planning = planning
         self.plans = [] if plans is None else plans  # of the transforms in it, in order
         self._next = 0
         self.used: dict[str, None] = {}
-        self.parts: dict[str, Any] = {}
+        self.parts: dict[str, jax.Array] = {}
         self.place = place
-        self.trace: Any = None
+        self.trace: TraceRef = None
         self.mesh: Any = None
 
     def enter(self) -> None:
@@ -143,7 +144,7 @@ class Level:
             self.plans.append(plan)
         return plan
 
-    def part(self, name: str, whole: Any) -> Any:
+    def part(self, name: str, whole: jax.Array) -> jax.Array:
         """While planning, this layer's or instance's part of a variable [n, ...]."""
         part = self.parts.get(name)
         if part is None:
@@ -169,7 +170,7 @@ class Level:
         """How many levels are around this one."""
         return self.parent.depth + 1 if self.parent else 0
 
-    def all_collected(self) -> list[tuple[str, str, Any]]:
+    def all_collected(self) -> list[tuple[str, str, PyTree]]:
         """What was added to collections here and before on the levels around."""
         around = self.parent.all_collected() if self.parent else []
         return around + self.collected

@@ -6,7 +6,7 @@ their values, and out with what they return; keys are derived from the same key 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -17,7 +17,9 @@ from jscope._bars import bars_assign, bars_draw
 from jscope._calls import Alike
 from jscope._keys import Fold, Keys
 from jscope._level import Bar, Bars, Level
+from jscope._params import PyTree
 from jscope._pass import Pass, unplanned
+from jscope._spec import Args, Kwargs
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +34,7 @@ class Lift:
         self.parent = running.level
         crossing = running.calls.crossing(self.parent)
         self._place = running.calls.observe(self.parent)[1]
-        self._calls: dict[Any, object] = {}
+        self._calls: dict[int, object] = {}
         self._bars = Bars(
             draw=bars_draw(self.parent, crossing), assign=bars_assign(self.parent, crossing)
         )
@@ -49,11 +51,11 @@ class Lift:
 
     def call(
         self,
-        fn: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any] | None = None,
+        fn: Callable[..., R],
+        args: Args,
+        kwargs: Kwargs | None = None,
         *,
-        values: Mapping[str, Any] | None = None,
+        values: Mapping[str, jax.Array] | None = None,
         fold: Fold | None = None,
         key: jax.Array | None = None,
         sizes: tuple[int, ...] = (),
@@ -62,7 +64,7 @@ class Lift:
         collects: bool = False,
         which: int = 0,
         alike: int = 0,
-    ) -> tuple[Any, Level]:
+    ) -> tuple[R, Level]:
         """Runs ``fn`` on a level of its own, and returns what it returned, and the level.
 
         Every run starts with the counts of draws of the first one: JAX may trace ``fn`` again.
@@ -125,7 +127,7 @@ class Lift:
         bar: Bar | None = None,
         which: int = 0,
         alike: int = 0,
-    ) -> Callable[..., tuple[R, dict[str, Any]]]:
+    ) -> Callable[..., tuple[R, dict[str, jax.Array]]]:
         """``pure(state, number, *args) -> (out, state)``: ``fn`` as a function of the state.
 
         Args:
@@ -136,7 +138,9 @@ class Lift:
           alike: Number of the first function that is equal to it.
         """
 
-        def pure(state: dict[str, Any], number: Any, *args: Any) -> tuple[R, dict[str, Any]]:
+        def pure(
+            state: dict[str, jax.Array], number: jax.Array | None, *args: PyTree
+        ) -> tuple[R, dict[str, jax.Array]]:
             out, level = self.call(
                 fn,
                 args,
@@ -151,7 +155,7 @@ class Lift:
 
         return pure
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, jax.Array]:
         """The current values of all that functions of this transform may assign."""
         values = self.running.values
         if self.planning or values.initializing:
@@ -166,11 +170,11 @@ class Lift:
             if self.running.is_visible(name)
         }
 
-    def read(self, names: Iterable[str]) -> dict[str, Any]:
+    def read(self, names: Iterable[str]) -> dict[str, jax.Array]:
         """The current values of variables, as the level around sees them."""
         return {name: current_value(self.running, name) for name in names}
 
-    def plan(self, run: Callable[[], Any]) -> None:
+    def plan(self, run: Callable[[], PyTree]) -> None:
         """Finds out what functions use and assign when ``run`` runs them."""
         self.planning = True
         try:
@@ -198,7 +202,7 @@ class Lift:
         self._plan.assigned, self._plan.used = dict(self.assigned), dict(self.used)
         self._plan.made = True
 
-    def finish(self, out: R, state: Mapping[str, Any]) -> R:
+    def finish(self, out: R, state: Mapping[str, jax.Array]) -> R:
         """Writes what was assigned inside to the level around."""
         for name in self.assigned:
             if name in state:
@@ -215,14 +219,14 @@ def strong(array: jax.Array) -> jax.Array:
     return jax.lax.convert_element_type(array, array.dtype)
 
 
-def pair(what: str, out: Any, wanted: str) -> tuple[Any, Any]:
+def pair(what: str, out: object, wanted: str) -> tuple[PyTree, PyTree]:
     """What a function returned, which has to be a pair: an array of two rows is none."""
     if not isinstance(out, tuple | list) or len(out) != 2:
         raise bad_argument(what, out, f"a pair {wanted}")
     return out[0], out[1]
 
 
-def assigned_values(level: Level) -> dict[str, Any]:
+def assigned_values(level: Level) -> dict[str, jax.Array]:
     """What was assigned on a level, to be returned from the transform; nothing while planning."""
     return {} if level.planning else {name: level.values[name] for name in level.assigned}
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._check import specified
+from jscope._params import NestedMapping
 from jscope._spec import Specs, of_layers
 
 
@@ -70,7 +68,7 @@ def get_regularization_loss(scope: str | None = None) -> jax.Array:
     return sum(losses[1:], start=losses[0]) if losses else jnp.zeros(())
 
 
-def regularization_loss(params: Mapping[str, Any], specs: Specs) -> jax.Array:
+def regularization_loss(params: NestedMapping, specs: Specs) -> jax.Array:
     """The sum of the losses of all regularizers, outside a pass.
 
     Equals ``get_regularization_loss()`` at the end of the function for its trainable variables;

@@ -15,11 +15,17 @@ from jscope.errors import CheckError, TreeTypeError
 PyTree: TypeAlias = Any
 """What ``jax.tree`` takes apart: arrays in tuples, lists, mappings, ..."""
 
-Tree: TypeAlias = dict[str, Any]
+NestedMapping: TypeAlias = Mapping[str, PyTree]
+"""Names -> arrays or further such mappings: what users give for params and state."""
+
+Tree: TypeAlias = dict[str, PyTree]
 """Plain nested dicts, the storage behind Params."""
 
+Leaf: TypeAlias = tuple[tuple[str, ...], PyTree]
+"""A path, and what is there."""
 
-class Params(Mapping[str, Any]):
+
+class Params(Mapping[str, PyTree]):
     """Immutable nested mapping of scopes: ``params["encoder"]["w"]``.
 
     A registered pytree whose leaves and key paths are those of the nested dict, so it works with
@@ -48,7 +54,7 @@ class Params(Mapping[str, Any]):
     _tree: Tree
     _keys: tuple[str, ...]
 
-    def __init__(self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+    def __init__(self, mapping: NestedMapping | Iterable[tuple[str, PyTree]] = ()) -> None:
         if not isinstance(mapping, Mapping):
             try:
                 mapping = dict(mapping)
@@ -56,7 +62,7 @@ class Params(Mapping[str, Any]):
                 raise not_a_mapping("Params", mapping) from None
         _fill(self, _copy(mapping))
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> PyTree:
         value = self._tree[key]
         return wrap(value) if type(value) is dict else value
 
@@ -69,7 +75,7 @@ class Params(Mapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return key in self._tree
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, PyTree]:
         """A copy as plain nested dicts; the arrays are shared.
 
         Example:
@@ -82,7 +88,7 @@ class Params(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Params({_show(self._tree)})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Flat, because pickle recurses and Python's limit is a thousand frames.
         return _from_items, (list(walk(self._tree)),)
 
@@ -130,10 +136,10 @@ def wrap(tree: Tree) -> Params:
     return _fill(object.__new__(Params), tree)
 
 
-def _copy(mapping: Mapping[str, Any]) -> Tree:
+def _copy(mapping: NestedMapping) -> Tree:
     # A loop rather than recursion: scopes may be nested deeper than Python's stack.
     root: Tree = {}
-    todo: list[tuple[Mapping[str, Any], Tree]] = [(mapping, root)]
+    todo: list[tuple[NestedMapping, Tree]] = [(mapping, root)]
     while todo:
         source, target = todo.pop()
         if isinstance(source, Params):
@@ -162,7 +168,7 @@ def bad_key(key: object) -> CheckError:
 _END = object()
 
 
-def walk(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def walk(tree: NestedMapping) -> Iterator[Leaf]:
     """Yields (path, leaf) in order; an empty scope yields an empty dict, so that it is not lost."""
     path: list[str] = []
     todo = [iter(tree.items())]
@@ -173,7 +179,7 @@ def walk(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
             if path:
                 path.pop()
             continue
-        key, value = cast(tuple[str, Any], item)
+        key, value = cast(tuple[str, PyTree], item)
         if isinstance(value, Mapping) and value:
             path.append(key)
             inner = value._tree if isinstance(value, Params) else value
@@ -182,7 +188,7 @@ def walk(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
             yield (*path, key), {} if isinstance(value, Mapping) else value
 
 
-def grow(items: Iterable[tuple[tuple[str, ...], Any]]) -> Tree:
+def grow(items: Iterable[Leaf]) -> Tree:
     """Nested dicts of (path, leaf) pairs, the inverse of ``walk``."""
     root: Tree = {}
     for path, leaf in items:
@@ -193,19 +199,19 @@ def grow(items: Iterable[tuple[tuple[str, ...], Any]]) -> Tree:
     return root
 
 
-def _from_items(items: list[tuple[tuple[str, ...], Any]]) -> Params:
+def _from_items(items: list[Leaf]) -> Params:
     return wrap(grow(items))
 
 
 def _show(tree: Tree) -> str:
     parts: list[str] = []
-    todo: list[Any] = [tree]
+    todo: list[Tree | str] = [tree]
     while todo:
         item = todo.pop()
         if isinstance(item, str):
             parts.append(item)
             continue
-        pieces: list[Any] = ["{"]
+        pieces: list[Tree | str] = ["{"]
         for index, (key, value) in enumerate(item.items()):
             pieces.append(f"{', ' if index else ''}{key!r}: ")
             pieces.append(value if isinstance(value, dict) else describe(value))
@@ -215,20 +221,20 @@ def _show(tree: Tree) -> str:
 
 # Only the root is a node of its own kind; what lies below is plain dicts, which JAX flattens
 # without calling Python.
-def _flatten(params: Params) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+def _flatten(params: Params) -> tuple[tuple[PyTree, ...], tuple[str, ...]]:
     tree = params._tree
     return tuple([tree[key] for key in params._keys]), params._keys
 
 
 def _flatten_with_keys(
     params: Params,
-) -> tuple[tuple[tuple[Any, Any], ...], tuple[str, ...]]:
+) -> tuple[tuple[tuple[object, PyTree], ...], tuple[str, ...]]:
     tree = params._tree
     keys = params._keys
     return tuple([(jax.tree_util.DictKey(key), tree[key]) for key in keys]), keys
 
 
-def _unflatten(keys: tuple[str, ...], children: Iterable[Any]) -> Params:
+def _unflatten(keys: tuple[str, ...], children: Iterable[PyTree]) -> Params:
     params = object.__new__(Params)
     object.__setattr__(params, "_tree", dict(zip(keys, children, strict=True)))
     object.__setattr__(params, "_keys", keys)
@@ -246,7 +252,7 @@ jax.export.register_pytree_node_serialization(
 )
 
 
-def is_array(leaf: Any) -> bool:
+def is_array(leaf: object) -> bool:
     """Whether JAX computes with ``leaf``: an array, a NumPy one of a numeric dtype, or a shape."""
     if isinstance(leaf, np.ndarray | np.generic):
         return leaf.dtype.kind in "biufcV"

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import jax
 
 from jscope import _jaxapi
 from jscope._arguments import bad_argument
 from jscope._cache_key import TraceGuard
-from jscope._calls import Calls, here, sites
+from jscope._calls import Calls, Place, here, sites
 from jscope._keys import Keys
 from jscope._level import Level
 from jscope._names import check_name, is_in
@@ -26,7 +26,7 @@ from jscope._reading import Values
 from jscope._record import Record, Records
 from jscope._report import where
 from jscope._settings import Settings
-from jscope._spec import Shape, VariableSpec
+from jscope._spec import Args, Kwargs, Shape, VariableSpec
 from jscope.errors import (
     EagerRecompileWarning,
     NestingError,
@@ -34,6 +34,32 @@ from jscope.errors import (
     Site,
     TransformError,
 )
+
+R = TypeVar("R")
+
+
+class Scope(Protocol):
+    """A scope, of ``variable_scope``."""
+
+    @property
+    def _settings(self) -> Settings: ...
+
+
+class Entry(Protocol):
+    """A scope that is open."""
+
+    place: Place
+
+    @property
+    def is_fresh(self) -> bool: ...
+
+    def close(self, running: Pass) -> None: ...
+
+
+class Lifted(Protocol):
+    """A call of ``functionalize``."""
+
+    assigned: dict[str, None]
 
 
 class Watcher(Protocol):
@@ -64,32 +90,32 @@ class Pass:
         "watched",
     )
 
-    def __init__(self, values: Values, root: Any, key: jax.Array | None) -> None:
+    def __init__(self, values: Values, root: Scope, key: jax.Array | None) -> None:
         self.values = values
         self.level = Level(None, Keys(key), planning=values.planning)
-        self.lifts: list[Any] = []  # of functionalize; functions of it do not keep them alive
+        self.lifts: list[Lifted] = []  # of functionalize; functions of it do not keep them alive
         self.records = Records()
-        self.programs: dict[Any, Program] = {}  # of the library's initializers
-        self.changed: dict[Any, Settings] = {}  # scopes changed by setters -> settings in this pass
-        self.templates: dict[Any, Any] = {}
+        self.programs: dict[Hashable, Program] = {}  # of the library's initializers
+        self.changed: dict[Scope, Settings] = {}  # by setters, for this pass
+        self.templates: dict[Hashable, Any] = {}
         self.numbering = Numbering()
         self.guard = TraceGuard()
         self.calls = Calls(run.__code__, enter.__code__, self.guard)
-        self.scope = root
+        self.scope: Scope = root
         self.prefix = ""
         self.settings: Settings = root._settings
-        self.entries: list[Any] = []
+        self.entries: list[Entry] = []
         self.frozen = 0  # how many calls are open that must not make variables
         self.watched: dict[Watcher, Any] = {}  # who checks the pass once ``fn`` is done -> facts
 
-    def read(self, record: Record) -> Any:
+    def read(self, record: Record) -> jax.Array:
         """The value of a variable as the open level sees it."""
         if record.value is not None:
             return record.value
         found, layers = self.look(record.name, record.sizes, record.facts.trainable)
         return self.part(record.name, found, layers)
 
-    def part(self, name: str, found: Any, layers: list[Level]) -> Any:
+    def part(self, name: str, found: jax.Array, layers: list[Level]) -> jax.Array:
         """The part of a value that is left by these levels, outermost last, of its layers."""
         for level in reversed(layers):
             found = level.part(name, found)
@@ -130,7 +156,7 @@ class Pass:
             level = level.parent
         return False
 
-    def within(self, scope: Any) -> list[Record]:
+    def within(self, scope: str | None) -> list[Record]:
         """The variables of a scope, given by its full name, that the open level sees."""
         if scope is not None:
             if not isinstance(scope, str):
@@ -284,7 +310,7 @@ def _note_rules(running: Pass, error: Exception) -> None:
             )
 
 
-def run(running: Pass, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
     running.level.enter()
@@ -321,9 +347,7 @@ def _left_open(scope: str) -> NestingError:
     )
 
 
-def enter(
-    running: Pass, level: Level, fn: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
-) -> Any:
+def enter(running: Pass, level: Level, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     """Runs ``fn`` on ``level``, a part of the running pass; afterwards all is as before."""
     outer, depth = running.level, len(running.entries)
     level.enter()

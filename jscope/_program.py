@@ -14,15 +14,18 @@ import functools
 import types
 import weakref
 from collections.abc import Hashable
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jscope import _jaxapi, initializers
-from jscope._report import describe, where
-from jscope._spec import Initializer, Shape
+from jscope._jaxapi import Inspected, Jaxpr
+from jscope._params import PyTree
+from jscope._report import Shaped, describe, where
+from jscope._spec import DType, Initializer, InitializerLike, Shape
 from jscope.errors import Site
 
 # The functions of these modules, and what they return, depend on nothing but their options.
@@ -45,13 +48,13 @@ class Program:
       shared: Whether the jaxpr holds nothing of the user's, so that it may outlive a pass.
     """
 
-    jaxpr: Any
-    consts: tuple[Any, ...]
+    jaxpr: Jaxpr
+    consts: tuple[ArrayLike, ...]
     key: Hashable
     shared: bool
 
     @property
-    def traced(self) -> tuple[Any, ...]:
+    def traced(self) -> tuple[jax.Array, ...]:
         """The values traced in the user's function that it is computed from."""
         return tuple([const for const in self.consts if isinstance(const, _jaxapi.Tracer)])
 
@@ -65,11 +68,15 @@ class Program:
         return value
 
 
+Start: TypeAlias = Program | InitializerLike
+"""What the initial value of a variable is made from; an initializer only where nothing is made."""
+
+
 def trace(
     initializer: Initializer,
     shape: Shape,
-    dtype: np.dtype[Any],
-    key_dtype: Any,
+    dtype: DType,
+    key_dtype: DType,
     known: dict[Hashable, Program],
 ) -> Program:
     """The program of an initializer, one object for all of a pass that are the same.
@@ -94,7 +101,7 @@ def trace(
     return known[key]
 
 
-def _trace(initializer: Any, shape: Shape, dtype: np.dtype[Any], key_dtype: Any) -> Program:
+def _trace(initializer: Initializer, shape: Shape, dtype: DType, key_dtype: DType) -> Program:
     jaxpr, consts = _jaxapi.trace_key(
         lambda key: _checked(initializer(key, shape, dtype), shape, dtype), key_dtype
     )
@@ -103,7 +110,7 @@ def _trace(initializer: Any, shape: Shape, dtype: np.dtype[Any], key_dtype: Any)
     return Program(jaxpr, own, *_jaxpr_key(jaxpr))
 
 
-def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
+def _checked(value: object, shape: Shape, dtype: DType) -> jax.Array:
     """The result of an initializer. JAX arrays must fit; NumPy and Python values are cast."""
     if not isinstance(value, jax.Array):
         try:
@@ -119,7 +126,7 @@ def _checked(value: Any, shape: Shape, dtype: np.dtype[Any]) -> jax.Array:
     return result
 
 
-def add_place(error: Exception, name: str, made: Any, places: tuple[Site, ...]) -> None:
+def add_place(error: Exception, name: str, made: Shaped, places: tuple[Site, ...]) -> None:
     """Notes on an error which variable, of the shape and dtype of ``made``, was being made."""
     error.add_note(
         f"in the initializer of variable {name}, {describe(made)}, asked for at {where(places)}"
@@ -129,7 +136,7 @@ def add_place(error: Exception, name: str, made: Any, places: tuple[Site, ...]) 
 # Initializers of the library
 
 
-def _library_key(initializer: Any) -> Hashable | None:
+def _library_key(initializer: object) -> Hashable | None:
     """Equal for initializers of the library that do the same; None for all others."""
     if type(initializer) is functools.partial:
         function = _library_key(initializer.func)
@@ -147,7 +154,7 @@ def _library_key(initializer: Any) -> Hashable | None:
     return None if options is None else (initializer.__code__, options)
 
 
-def plain(thing: Any) -> Hashable | None:
+def plain(thing: PyTree) -> Hashable | None:
     """A key of a value that cannot change, or None."""
     kind = type(thing)
     if kind is tuple:
@@ -168,23 +175,23 @@ _COMPARED = (type, np.dtype, enum.Enum, *_jaxapi.STATIC)
 _RULES = frozenset(("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees"))
 
 # Keys of the inner jaxprs, which JAX traces once: of those that are shared and hold no arrays.
-_known: weakref.WeakKeyDictionary[Any, Hashable] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Jaxpr, Hashable] = weakref.WeakKeyDictionary()
 
 
-def _jaxpr_key(jaxpr: Any) -> tuple[Hashable, bool]:
+def _jaxpr_key(jaxpr: Jaxpr) -> tuple[Hashable, bool]:
     """A key of a jaxpr, and whether neither the jaxpr nor the key holds anything of the user's.
 
     What cannot be compared by value counts as itself alone, by its address, which stays its own as
     long as the jaxpr lives.
     """
-    foreign: list[Any] = []
+    foreign: list[object] = []
     return _lines(jaxpr, foreign), not foreign
 
 
-def _lines(jaxpr: Any, foreign: list[Any]) -> Hashable:
-    numbers: dict[Any, int] = {}
+def _lines(jaxpr: Jaxpr, foreign: list[object]) -> Hashable:
+    numbers: dict[Hashable, int] = {}
 
-    def number(atom: Any) -> Hashable:
+    def number(atom: Inspected) -> Hashable:
         if isinstance(atom, _jaxapi.Literal):
             return atom.aval, np.asarray(atom.val).tobytes()
         return numbers.setdefault(atom, len(numbers))
@@ -206,7 +213,7 @@ def _lines(jaxpr: Any, foreign: list[Any]) -> Hashable:
     return (*lines, tuple([number(atom) for atom in jaxpr.outvars]))
 
 
-def _value(value: Any, foreign: list[Any]) -> Hashable:
+def _value(value: object, foreign: list[object]) -> Hashable:
     """A key of one parameter of an equation."""
     kind = type(value)
     if kind in _PLAIN or isinstance(value, _COMPARED):
@@ -225,7 +232,7 @@ def _value(value: Any, foreign: list[Any]) -> Hashable:
     return kind, id(value)
 
 
-def _inner(jaxpr: Any, foreign: list[Any]) -> Hashable:
+def _inner(jaxpr: Jaxpr, foreign: list[object]) -> Hashable:
     consts = getattr(jaxpr, "consts", ())
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     if consts:
@@ -234,7 +241,7 @@ def _inner(jaxpr: Any, foreign: list[Any]) -> Hashable:
         return _lines(jaxpr, foreign), tuple([_constant(const, foreign) for const in consts])
     key = _known.get(jaxpr)
     if key is None:
-        inside: list[Any] = []
+        inside: list[object] = []
         key = _lines(jaxpr, inside)
         if inside:
             foreign += inside
@@ -243,7 +250,7 @@ def _inner(jaxpr: Any, foreign: list[Any]) -> Hashable:
     return key
 
 
-def _constant(const: Any, foreign: list[Any]) -> Hashable:
+def _constant(const: object, foreign: list[object]) -> Hashable:
     if isinstance(const, np.ndarray) and const.nbytes <= _SMALL:
         return const.dtype, const.shape, const.tobytes()
     foreign.append(const)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ import numpy as np
 
 from jscope import _jaxapi
 from jscope._keys import named_key, or_any, words
-from jscope._params import Params, not_a_mapping, walk
-from jscope._program import Program
+from jscope._params import Params, PyTree, not_a_mapping, walk
+from jscope._program import Program, Start
 from jscope._report import near_names, quoted, report_at
-from jscope._spec import Shape
+from jscope._spec import DType, Shape
 from jscope.errors import NameClashError, Site, TreeTypeError, VariableNotFoundError
 
 
@@ -29,19 +29,19 @@ class Values(Protocol):
     """Whether variables are being made; then nothing is assigned."""
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
+        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+    ) -> jax.Array | None:
         """The value of a variable at its first request, or None where there is none.
 
         ``start`` is what its initial value is made from, where variables are being made.
         """
         ...
 
-    def read(self, name: str, trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> jax.Array | None:
         """The value of a variable that was requested before."""
         ...
 
-    def find(self, name: str, trainable: bool = True) -> Any:
+    def find(self, name: str, trainable: bool = True) -> jax.Array | None:
         """The value of a name that was not requested yet, or None; in state if not trainable."""
         ...
 
@@ -71,23 +71,23 @@ class Blank:
 
     def __init__(self, has_state: bool) -> None:
         self.has_state = has_state
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, jax.Array] = {}
         self._trace = _jaxapi.current_ref()
         self._mesh = jax.sharding.get_abstract_mesh()
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
+        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+    ) -> jax.Array | None:
         value = self._made.get(name)  # there if a template's first call failed and is tried again
         if value is None or (value.shape, value.dtype) != (shape, dtype):
             value = _jaxapi.placeholder(self._trace(), self._mesh, shape, dtype)
             self._made[name] = value
         return value
 
-    def read(self, name: str, trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> jax.Array | None:
         return self._made.get(name)
 
-    def find(self, name: str, trainable: bool = True) -> Any:
+    def find(self, name: str, trainable: bool = True) -> jax.Array | None:
         return None
 
     def names(self) -> list[str]:
@@ -111,16 +111,16 @@ class Given:
         self._params = _Tree("params", params, has_state=has_state)
         self._state = _Tree("state", state if has_state else {}, has_state=has_state)
 
-    def find(self, name: str, trainable: bool = True) -> Any:
+    def find(self, name: str, trainable: bool = True) -> jax.Array | None:
         value = self._params.find(name) if trainable else None
         return self._state.find(name) if value is None else value
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
+        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+    ) -> jax.Array | None:
         return (self._params if trainable else self._state).find(name)
 
-    def read(self, name: str, trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> jax.Array | None:
         return (self._params if trainable else self._state).find(name)
 
     def names(self) -> list[str]:
@@ -154,10 +154,10 @@ class _Tree:
             raise not_a_mapping(label, tree, has_state=has_state)
         self.label = label
         self.tree = tree
-        self._scopes: dict[str, Any] = {"": tree._tree if isinstance(tree, Params) else tree}
-        self._converted: dict[str, Any] = {}
+        self._scopes: dict[str, PyTree] = {"": tree._tree if isinstance(tree, Params) else tree}
+        self._converted: dict[str, jax.Array] = {}
 
-    def _scope(self, prefix: str) -> Any:
+    def _scope(self, prefix: str) -> PyTree:
         try:
             return self._scopes[prefix]
         except KeyError:
@@ -169,7 +169,7 @@ class _Tree:
             self._scopes[prefix] = found
             return found
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str) -> jax.Array | None:
         prefix, _, last = name.rpartition("/")
         try:
             scope = self._scopes[prefix]
@@ -182,7 +182,7 @@ class _Tree:
             return value
         return None if isinstance(value, Mapping) else self._convert(name, value)
 
-    def _convert(self, name: str, value: Any) -> Any:
+    def _convert(self, name: str, value: object) -> jax.Array:
         found = self._converted.get(name)
         if found is None:
             if not isinstance(value, np.ndarray | np.generic | int | float | complex):
@@ -284,18 +284,18 @@ class Replay(Given):
         self._trace = _jaxapi.current_ref()
 
     def make(
-        self, name: str, shape: Shape, dtype: np.dtype[Any], start: Any, trainable: bool
-    ) -> Any:
+        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+    ) -> jax.Array | None:
         value = self.find(name)
         if value is None and isinstance(start, jax.Array | Program):
             with _jaxapi.within(self._trace()):  # the request may be inside a transform
                 value = self.computed[name] = _jaxapi.on_mesh(self._compute(name, start, dtype))
         return value
 
-    def _compute(self, name: str, start: Any, dtype: np.dtype[Any]) -> jax.Array:
+    def _compute(self, name: str, start: jax.Array | Program, dtype: DType) -> jax.Array:
         if not isinstance(start, Program):
             return jnp.asarray(start, dtype)
         return start(named_key(or_any(self._key), words(name)))
 
-    def read(self, name: str, trainable: bool) -> Any:
+    def read(self, name: str, trainable: bool) -> jax.Array | None:
         return self.computed.get(name, self.find(name))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import jax
 
 from jscope import _jaxapi
 from jscope._calls import Place, RawSites, sites
-from jscope._program import Program
-from jscope._spec import Shape, VariableSpec
+from jscope._program import Program, Start
+from jscope._report import Shaped
+from jscope._spec import Constraint, InitializerLike, Partitioner, Regularizer, Shape, VariableSpec
 from jscope.errors import Site
 
 
@@ -16,10 +19,10 @@ class Facts(NamedTuple):
 
     trainable: bool
     collections: tuple[str, ...]
-    initializer: Any
-    regularizer: Any
-    constraint: Any
-    partition: Any
+    initializer: InitializerLike
+    regularizer: Regularizer | None
+    constraint: Constraint | None
+    partition: Partitioner
 
 
 class Record:
@@ -34,13 +37,13 @@ class Record:
     def __init__(
         self,
         name: str,
-        aval: Any,
+        aval: Shaped,
         sizes: Shape,
-        value: Any,
+        value: jax.Array | None,
         raw_sites: RawSites,
         place: Place,
         facts: Facts,
-        start: Any,
+        start: Start,
     ) -> None:
         self.name = name
         self.aval = aval

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from jscope.errors import JscopeError, Site
 
 E = TypeVar("E", bound=JscopeError)
 
 _SITES_SHOWN = 3
+
+
+class Shaped(Protocol):
+    """An array, or what stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]: ...
 
 
 def where(sites: Sequence[Site]) -> str:
@@ -36,12 +48,12 @@ def describe(leaf: Any) -> str:
     return array_type(leaf.shape, leaf.dtype) if is_shaped(leaf) else type(leaf).__name__
 
 
-def array_type(shape: Any, dtype: Any) -> str:
+def array_type(shape: Iterable[object], dtype: object) -> str:
     """``float32[3,4]``."""
     return f"{dtype}[{','.join(map(str, shape))}]"
 
 
-def dims(shape: Iterable[Any]) -> str:
+def dims(shape: Iterable[object]) -> str:
     """``(3, ?)``."""
     sizes = ["?" if dim is None else str(dim) for dim in shape]
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
@@ -74,7 +86,7 @@ def report_at(
     sites: tuple[Site, ...],
     fix: str,
     shown: str | None = None,
-    **facts: Any,
+    **facts: object,
 ) -> E:
     """The error of a call by its places, names that are near (as ``shown``), and the fix."""
     lines = {"asked": f"at {where(sites)}", "near": shown, "fix": fix}

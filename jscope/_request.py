@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope import _jaxapi
 from jscope._arguments import as_bool, bad_argument
@@ -13,9 +15,19 @@ from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
 from jscope._pass import Pass
 from jscope._record import Facts, Record
-from jscope._report import brief, describe, dims, report_at, where
+from jscope._report import Shaped, brief, describe, dims, report_at, where
 from jscope._reuse import Action, Reuse, decide, exists, is_missing
-from jscope._shape_dtype import FLOAT32, Constant, as_constant, as_shape, asked_dtype, fits
+from jscope._shape_dtype import (
+    FLOAT32,
+    Constant,
+    PartialShape,
+    ShapeLike,
+    as_constant,
+    as_shape,
+    asked_dtype,
+    fits,
+)
+from jscope._spec import Constraint, DType, InitializerLike, Partitioner, Regularizer, Shape
 from jscope.errors import (
     ArgumentError,
     NameClashError,
@@ -26,21 +38,23 @@ from jscope.errors import (
 )
 from jscope.regularizers import no_regularizer
 
+F = TypeVar("F")
+
 
 class Request(NamedTuple):
     """What is asked for, in TF1's order: the keyword arguments of a custom getter."""
 
     name: str
     """Full name."""
-    shape: Any = None
-    dtype: Any = None
-    initializer: Any = None
-    regularizer: Any = None
+    shape: ShapeLike | None = None
+    dtype: DTypeLike | None = None
+    initializer: InitializerLike = None
+    regularizer: Regularizer | None = None
     reuse: Reuse | None = None
-    trainable: Any = True
-    collections: Any = None
-    partitioner: Any = None
-    constraint: Any = None
+    trainable: bool | None = True
+    collections: Iterable[str] | None = None
+    partitioner: Partitioner = None
+    constraint: Constraint | None = None
 
 
 class _Terms(NamedTuple):
@@ -48,14 +62,14 @@ class _Terms(NamedTuple):
 
     sites: RawSites
     place: Place
-    shape: Any
+    shape: PartialShape | None
     """Tuple of sizes, None for any; or None where none was given."""
-    dtype: Any
+    dtype: DType | None
     """None where nobody asked for one."""
     constant: Constant | None
 
 
-def answer(running: Pass, asked: Request) -> Any:
+def answer(running: Pass, asked: Request) -> jax.Array:
     """The value of the variable that is asked for, with the scope's defaults for what is None."""
     settings, full = running.settings, asked.name
     record = running.records.get(full)
@@ -90,7 +104,7 @@ def answer(running: Pass, asked: Request) -> Any:
     return _create(running, asked, initializer, terms)
 
 
-def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> Any:
+def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> jax.Array:
     """The value of a variable that was asked for before."""
     may_train = asked.trainable is True or _trainable(running, asked.name, asked.trainable)
     if record.facts.trainable and not may_train:
@@ -117,7 +131,7 @@ def _made_trainable(record: Record, again: tuple[Site, ...]) -> StateError:
     )
 
 
-def _find(running: Pass, asked: Request, terms: _Terms) -> Any:
+def _find(running: Pass, asked: Request, terms: _Terms) -> jax.Array:
     """The value of a name under reuse that was given to apply, but not asked for yet."""
     trainable = as_bool(asked.trainable) is not False or not running.values.has_state
     found = _given(running, asked.name, terms.shape, trainable)
@@ -129,7 +143,9 @@ def _find(running: Pass, asked: Request, terms: _Terms) -> Any:
     return found
 
 
-def _given(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
+def _given(
+    running: Pass, full: str, wanted: PartialShape | None, trainable: bool
+) -> jax.Array | None:
     """The value of a name that was given but not requested yet, or None."""
     found = running.values.find(full, trainable)
     sizes = running.level.sizes
@@ -140,6 +156,7 @@ def _given(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
         sizes = ()
     if trainable:  # which nobody may have asked for: as in TF1, sharing does not look at it
         trainable = running.values.read(full, True) is not None
+    value: jax.Array
     value, layers = running.look(full, sizes, trainable)
     if not layers:
         return value
@@ -150,7 +167,9 @@ def _given(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     return running.part(full, value, layers)
 
 
-def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> Any:
+def _create(
+    running: Pass, asked: Request, initializer: InitializerLike, terms: _Terms
+) -> jax.Array:
     """The value of a variable that is asked for for the first time."""
     full, values = asked.name, running.values
     dtype = terms.dtype or FLOAT32
@@ -163,7 +182,7 @@ def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> A
     level, layers = running.level, running.level.sizes
     # Levels may have values of their own, or parts of those of stacks.
     looks = bool(layers) or (not values.planning and bool(level.values or level.parent))
-    value: Any = None
+    value: jax.Array | None = None
     if values.initializing or not looks:
         value = values.make(full, layers + shape, dtype, start, facts.trainable)
     if looks:
@@ -189,8 +208,9 @@ def _create(running: Pass, asked: Request, initializer: Any, terms: _Terms) -> A
     return value
 
 
-def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
+def _first(running: Pass, full: str, wanted: Shape, trainable: bool) -> jax.Array | None:
     """The value given for a variable that is first requested on a level of its own."""
+    value: jax.Array | None
     value, layers = running.look(full, running.level.sizes, trainable)
     if not layers or value is None:
         return value
@@ -200,7 +220,7 @@ def _first(running: Pass, full: str, wanted: Any, trainable: bool) -> Any:
     return running.part(full, value, layers)
 
 
-def _facts(running: Pass, asked: Request, initializer: Any, dtype: Any) -> Facts:
+def _facts(running: Pass, asked: Request, initializer: InitializerLike, dtype: DType) -> Facts:
     """What is kept of a new variable beside its value."""
     settings, trainable = running.settings, asked.trainable
     if trainable is not True:
@@ -230,7 +250,7 @@ def _trainable_key(name: str, dtype: object, sites: tuple[Site, ...]) -> StateEr
     )
 
 
-def _check_usable(running: Pass, full: str, value: Any) -> None:
+def _check_usable(running: Pass, full: str, value: jax.Array) -> None:
     """Raises TransformError if no operation here could take the value."""
     if not isinstance(value, _jaxapi.Tracer):
         return
@@ -304,7 +324,7 @@ def _clash(name: str, other: Record, again: tuple[Site, ...]) -> NameClashError:
     )
 
 
-def _check_found(running: Pass, full: str, found: Any, terms: _Terms) -> None:
+def _check_found(running: Pass, full: str, found: jax.Array, terms: _Terms) -> None:
     """Raises VariableMismatchError unless ``found`` has the shape and dtype asked for."""
     asked = terms.dtype
     for shape in (terms.shape, None if terms.constant is None else terms.constant.shape):
@@ -315,7 +335,7 @@ def _check_found(running: Pass, full: str, found: Any, terms: _Terms) -> None:
 
 
 def _mismatch(
-    running: Pass, name: str, what: str, asked: Any, found: Any, layers: int = 0
+    running: Pass, name: str, what: str, asked: Any, found: Shaped, layers: int = 0
 ) -> VariableMismatchError:
     """Of a value that was found, one layer of which has ``layers`` axes less."""
     record = running.records.get(name)
@@ -343,7 +363,7 @@ def _mismatch(
     )
 
 
-def _trainable(running: Pass, full: str, trainable: Any) -> bool:
+def _trainable(running: Pass, full: str, trainable: bool | None) -> bool:
     if trainable is None:
         return True
     flag = as_bool(trainable)
@@ -365,7 +385,7 @@ def _no_state(name: str, sites: tuple[Site, ...]) -> StateError:
     )
 
 
-def _collections(collections: Any) -> tuple[str, ...]:
+def _collections(collections: object) -> tuple[str, ...]:
     if not isinstance(collections, list | tuple | set | frozenset):
         raise _not_collections(collections)
     if not all(isinstance(key, str) for key in collections):
@@ -382,7 +402,7 @@ def _not_collections(value: object) -> ArgumentError:
     )
 
 
-def check_function(argument: str, given: Any, inherited: Any) -> Any:
+def check_function(argument: str, given: F | None, inherited: F | None) -> F | None:
     """A regularizer or constraint: None inherits, False and ``no_regularizer`` switch off."""
     found = inherited if given is None else given
     if found is None or found is no_regularizer:

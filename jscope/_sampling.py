@@ -5,22 +5,26 @@ from __future__ import annotations
 import collections
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jscope import _jaxapi
+from jscope._jaxapi import Jaxpr
 from jscope._keys import named_key, numbered_key, or_any, words
-from jscope._program import Program, add_place
+from jscope._program import Program, Start, add_place
 from jscope._spec import Shape, VariableSpec
+
+_Sampler: TypeAlias = Callable[..., jax.Array]
 
 _CACHED_SAMPLERS = 4096
 _EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
 
 
-def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
+def _compile(jaxpr: Jaxpr, stack: Shape, impl: Hashable) -> _Sampler:
     """A function of the pass's key, the words of a name and the arrays of a program.
 
     The arrays come as arguments, so that programs over other arrays share it, and none is kept.
@@ -55,7 +59,7 @@ def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
     # time. JAX takes such options outside of other compilations only.
     quick = jax.jit(sample, compiler_options={_EFFORT: 1})
 
-    def choose(*inputs: Any) -> jax.Array:
+    def choose(*inputs: ArrayLike) -> jax.Array:
         eager = _jaxapi.is_eager(_jaxapi.current_trace())
         value: jax.Array = (quick if eager else traced)(*inputs)
         return value
@@ -64,7 +68,7 @@ def _compile(jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
 
 
 _lock = threading.Lock()
-_samplers: collections.OrderedDict[Any, Callable[..., jax.Array]] = collections.OrderedDict()
+_samplers: collections.OrderedDict[Hashable, _Sampler] = collections.OrderedDict()
 
 
 class Sampler:
@@ -77,9 +81,9 @@ class Sampler:
         key = or_any(key)
         self._key_data = jax.random.key_data(key)
         self._impl = jax.random.key_impl(key)
-        self._own: dict[Any, Callable[..., jax.Array]] = {}
+        self._own: dict[Hashable, _Sampler] = {}
 
-    def __call__(self, spec: VariableSpec, start: Any) -> jax.Array:
+    def __call__(self, spec: VariableSpec, start: Start) -> jax.Array:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
         if isinstance(start, Program):
             sampler = self._find(start, spec.stack)
@@ -92,7 +96,7 @@ class Sampler:
         value = jnp.array(start, spec.dtype)
         return jnp.broadcast_to(value, spec.shape) if spec.stack else value
 
-    def _find(self, program: Program, stack: Shape) -> Callable[..., jax.Array]:
+    def _find(self, program: Program, stack: Shape) -> _Sampler:
         known = program, stack  # the library's programs are one object, found without their key
         sampler = self._own.get(known)
         if sampler is None:
@@ -107,7 +111,7 @@ class Sampler:
         return sampler
 
 
-def _find_shared(key: Any, jaxpr: Any, stack: Shape, impl: Any) -> Callable[..., jax.Array]:
+def _find_shared(key: Hashable, jaxpr: Jaxpr, stack: Shape, impl: Hashable) -> _Sampler:
     with _lock:
         sampler = _samplers.get(key)
         if sampler is None:

@@ -23,7 +23,15 @@ from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._settings import CustomGetter, Settings, check_getter
 from jscope._shape_dtype import dtype_or_none, not_a_dtype, not_an_initializer
-from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope._spec import (
+    Args,
+    Constraint,
+    DType,
+    InitializerLike,
+    Kwargs,
+    Partitioner,
+    Regularizer,
+)
 from jscope.errors import (
     ArgumentError,
     InvalidNameError,
@@ -78,7 +86,7 @@ class VariableScope:
         name: str = "",
         reuse: Reuse | None = None,
         *,
-        initializer: Initializer | Any = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         constraint: Constraint | None = None,
         partitioner: Partitioner = None,
@@ -124,12 +132,12 @@ class VariableScope:
         return self._settings.reuse
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> DType:
         """The default dtype; float32 where no scope sets one."""
         return self._settings.dtype or np.dtype(np.float32)
 
     @property
-    def initializer(self) -> Initializer | Any:
+    def initializer(self) -> InitializerLike:
         """The default initializer, or None."""
         return self._settings.initializer
 
@@ -157,7 +165,7 @@ class VariableScope:
         """Turns reuse on for the rest of this scope; it cannot be undone, as in TF1."""
         self._change("reuse_variables", reuse=True)
 
-    def set_initializer(self, initializer: Initializer | Any) -> None:
+    def set_initializer(self, initializer: InitializerLike) -> None:
         """Sets the default initializer."""
         self._change("set_initializer", initializer=_scope_initializer(initializer))
 
@@ -203,7 +211,7 @@ def _not_a_scope(name: object) -> NameTypeError:
     )
 
 
-def _scope_dtype(dtype: Any) -> np.dtype[Any] | None:
+def _scope_dtype(dtype: DTypeLike | None) -> DType | None:
     if dtype is None:
         return None
     found = dtype_or_none(dtype)
@@ -212,7 +220,7 @@ def _scope_dtype(dtype: Any) -> np.dtype[Any] | None:
     return found
 
 
-def _scope_initializer(initializer: Any) -> Any:
+def _scope_initializer(initializer: InitializerLike) -> InitializerLike:
     if isinstance(initializer, str | bytes | dict):
         raise not_an_initializer("variable_scope", initializer, here())
     return initializer
@@ -223,8 +231,8 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
     if outer is None:
         return inner
 
-    def composed(getter: CustomGetter, *args: Any, **request: Any) -> Any:
-        def outer_getter(*args: Any, **request: Any) -> Any:
+    def composed(getter: CustomGetter, *args: PyTree, **request: PyTree) -> PyTree:
+        def outer_getter(*args: PyTree, **request: PyTree) -> PyTree:
             return _call_getter(outer, getter, args, request)
 
         return _call_getter(inner, outer_getter, args, request)
@@ -232,9 +240,7 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
     return composed
 
 
-def _call_getter(
-    custom: CustomGetter, getter: CustomGetter, args: tuple[Any, ...], request: dict[str, Any]
-) -> Any:
+def _call_getter(custom: CustomGetter, getter: CustomGetter, args: Args, request: Kwargs) -> PyTree:
     """By keyword, unless a getter passed the name on by position."""
     return custom(getter, *args, **request) if args else custom(getter=getter, **request)
 
@@ -322,7 +328,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         default_name: str | None = None,
         values: Iterable[PyTree] | None = None,
         *,
-        initializer: Initializer | Any = None,
+        initializer: InitializerLike = None,
         regularizer: Regularizer | None = None,
         constraint: Constraint | None = None,
         partitioner: Partitioner = None,
@@ -599,7 +605,7 @@ def _numbered_again(name: str, transform: str, sites: tuple[Site, ...]) -> Trans
     )
 
 
-def _check_values(values: Iterable[Any]) -> None:
+def _check_values(values: Iterable[PyTree]) -> None:
     for index, value in enumerate(values):
         for leaf in jax.tree.leaves(value):
             if isinstance(leaf, _jaxapi.Tracer):

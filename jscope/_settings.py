@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
-
-import numpy as np
 
 from jscope._report import brief
 from jscope._reuse import Reuse
-from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope._spec import Constraint, DType, Function, InitializerLike, Partitioner, Regularizer
 from jscope.errors import ArgumentError
 
-CustomGetter: TypeAlias = Callable[..., Any]
+CustomGetter: TypeAlias = Function
 """``f(getter, name, shape, dtype, ...)``, called by keyword."""
 
 
@@ -20,12 +17,12 @@ class Settings(NamedTuple):
     """What a scope hands to the requests and scopes inside it."""
 
     reuse: Reuse = False
-    dtype: np.dtype[Any] | None = None  # None: nobody asked for one
-    initializer: Initializer | Any = None
+    dtype: DType | None = None  # None: nobody asked for one
+    initializer: InitializerLike = None
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     partitioner: Partitioner = None
-    custom_getter: Callable[..., Any] | None = None
+    custom_getter: CustomGetter | None = None
 
 
 def check_getter(getter: Any) -> CustomGetter | None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jscope import _jaxapi
 from jscope._arguments import as_int
 from jscope._pass import Pass
 from jscope._report import brief, initializer_error
 from jscope._settings import Settings
+from jscope._spec import DType, Shape
 from jscope.errors import InitializerError, InitializerTypeError, Site
+
+ShapeLike: TypeAlias = int | Iterable[int | None]
+PartialShape: TypeAlias = tuple[int | None, ...]
+"""The sizes asked for; None for any."""
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -22,12 +29,12 @@ FLOAT32 = np.dtype(np.float32)
 class Constant(NamedTuple):
     """Shape and dtype of a constant initializer; ``weak`` marks Python numbers."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    shape: Shape
+    dtype: DType
     weak: bool
 
 
-def _is_scalar_class(initializer: Any) -> bool:
+def _is_scalar_class(initializer: object) -> bool:
     """Whether it is a dtype in the wrong place, ``np.float32`` or ``float``."""
     numbers = np.generic | bool | int | float | complex
     return isinstance(initializer, type) and (
@@ -35,7 +42,7 @@ def _is_scalar_class(initializer: Any) -> bool:
     )
 
 
-def as_constant(running: Pass, full: str, initializer: Any) -> Constant | None:
+def as_constant(running: Pass, full: str, initializer: object) -> Constant | None:
     if initializer is None or (callable(initializer) and not _is_scalar_class(initializer)):
         return None
     if isinstance(initializer, jax.Array):
@@ -72,8 +79,8 @@ def not_an_initializer(
 
 
 def asked_dtype(
-    running: Pass, full: str, dtype: Any, constant: Any, settings: Settings
-) -> np.dtype[Any] | None:
+    running: Pass, full: str, dtype: DTypeLike | None, constant: Constant | None, settings: Settings
+) -> DType | None:
     """The dtype that somebody asked for: the argument's, else the constant's, else the scope's."""
     if dtype is None:
         return settings.dtype if constant is None else constant.dtype
@@ -107,7 +114,7 @@ def not_a_dtype(name: str, dtype: object, sites: tuple[Site, ...]) -> Initialize
     )
 
 
-def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
+def dtype_or_none(dtype: Any) -> DType | None:
     try:
         return _canonical(dtype, bool(jax.config.read("jax_enable_x64")))
     except TypeError:
@@ -115,9 +122,9 @@ def dtype_or_none(dtype: Any) -> np.dtype[Any] | None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
+def _canonical(dtype: Any, x64: bool) -> DType:
     if not isinstance(dtype, type) and jnp.issubdtype(dtype, jax.dtypes.extended):
-        keys: np.dtype[Any] = dtype  # of typed keys: JAX's own, no dtype of NumPy
+        keys: DType = dtype  # of typed keys: JAX's own, no dtype of NumPy
         return keys
     if dtype is int:  # as in TF1, which does not say how many bits it would have
         raise TypeError(dtype)
@@ -127,7 +134,7 @@ def _canonical(dtype: Any, x64: bool) -> np.dtype[Any]:
     return np.dtype(jax.dtypes.canonicalize_dtype(found))
 
 
-def as_shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
+def as_shape(running: Pass, full: str, shape: Any) -> PartialShape:
     if type(shape) is tuple or type(shape) is list:
         for dim in shape:
             if type(dim) is not int or dim < 0:
@@ -143,7 +150,7 @@ def as_shape(running: Pass, full: str, shape: Any) -> tuple[Any, ...]:
     return tuple([_dimension(running, full, dim) for dim in shape])
 
 
-def _dimension(running: Pass, full: str, dim: Any) -> int | None:
+def _dimension(running: Pass, full: str, dim: object) -> int | None:
     if dim is None:
         return None
     size = as_int(dim)
@@ -171,7 +178,7 @@ def _negative(name: str, dim: int, sites: tuple[Site, ...]) -> InitializerError:
     )
 
 
-def fits(wanted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+def fits(wanted: PartialShape, shape: Shape) -> bool:
     """Whether a shape is the one asked for, in which None matches any size."""
     return wanted == shape or (
         len(wanted) == len(shape)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
 from typing import Any
 
-_Function = Callable[..., Any]
+from jscope._spec import Function
+
 _OURS = inspect.Parameter.POSITIONAL_ONLY
 
 
-def show(fn: _Function, *functions: _Function) -> None:
+def show(fn: Function, *functions: Function) -> None:
     """Gives functions that take ``fn``'s arguments after their own its signature and docstring.
 
     JAX resolves ``static_argnames`` and its like by the signature, too.
@@ -29,7 +29,7 @@ def show(fn: _Function, *functions: _Function) -> None:
             _sign(function, _with_ours(function, signature))
 
 
-def show_without(function: _Function, inner: _Function, argument: int) -> None:
+def show_without(function: Function, inner: Function, argument: int) -> None:
     """Gives a function the name, docstring and signature of another, less one argument."""
     function.__name__, function.__doc__ = inner.__name__, inner.__doc__
     signature: inspect.Signature | None = getattr(inner, "__signature__", None)
@@ -43,7 +43,7 @@ def _sign(function: Any, signature: inspect.Signature) -> None:
     function.__signature__ = signature
 
 
-def _signature(fn: _Function) -> inspect.Signature | None:
+def _signature(fn: Function) -> inspect.Signature | None:
     """None where Python knows no signature, as of some builtins."""
     try:
         return inspect.signature(fn)
@@ -51,7 +51,7 @@ def _signature(fn: _Function) -> inspect.Signature | None:
         return None
 
 
-def _with_ours(function: _Function, signature: inspect.Signature) -> inspect.Signature:
+def _with_ours(function: Function, signature: inspect.Signature) -> inspect.Signature:
     code, annotations = function.__code__, function.__annotations__
     ours = []
     for name in code.co_varnames[: code.co_posonlyargcount]:
@@ -63,7 +63,7 @@ def _with_ours(function: _Function, signature: inspect.Signature) -> inspect.Sig
     return inspect.Signature([*ours, *signature.parameters.values()], return_annotation=returned)
 
 
-def _returned(ours: str, users: Any) -> Any:
+def _returned(ours: str, users: object) -> object:
     if ours == "R":
         return users
     if users is inspect.Signature.empty:
@@ -71,17 +71,17 @@ def _returned(ours: str, users: Any) -> Any:
     return re.sub(r"\bR\b", lambda _: _text(users), ours)
 
 
-def _text(annotation: Any) -> str:
+def _text(annotation: object) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
-def _name(fn: _Function) -> str:
+def _name(fn: Function) -> str:
     while isinstance(fn, functools.partial):  # whose repr may hold arrays
         fn = fn.func
     return str(getattr(fn, "__qualname__", type(fn).__qualname__))
 
 
-def _doc(fn: _Function) -> str:
+def _doc(fn: Function) -> str:
     """The function's own docstring, as a part of another; a class's says nothing of the call."""
     doc: object = getattr(fn, "__doc__", None)
     if not isinstance(doc, str) or doc is type(fn).__doc__:

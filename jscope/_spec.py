@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
-from jscope._params import Params, grow, wrap
+from jscope._params import Params, PyTree, grow, wrap
 from jscope._report import describe
 from jscope.errors import Site
 
+T = TypeVar("T")
+
 Shape: TypeAlias = tuple[int, ...]
+DType: TypeAlias = np.dtype[np.generic]
+"""A dtype of NumPy; or that of typed keys, which JAX passes for one."""
+
+Function: TypeAlias = Callable[..., Any]
+"""A function whose arguments and result are the user's or JAX's to know."""
+Args: TypeAlias = Sequence[PyTree]
+Kwargs: TypeAlias = Mapping[str, PyTree]
+"""What such a function is called with."""
 
 
 class Initializer(Protocol):
@@ -24,6 +34,8 @@ class Initializer(Protocol):
         ...
 
 
+InitializerLike: TypeAlias = Initializer | Any
+"""An initializer, or a constant: an array, a number, or lists of numbers."""
 Regularizer: TypeAlias = Callable[[jax.Array], jax.Array | None]
 Constraint: TypeAlias = Callable[[jax.Array], jax.Array]
 Partitioner: TypeAlias = Any
@@ -57,10 +69,10 @@ class VariableSpec:
 
     name: str
     shape: Shape
-    dtype: np.dtype[Any]
+    dtype: DType
     trainable: bool = True
     collections: tuple[str, ...] = ()
-    initializer: Initializer | Any = None
+    initializer: InitializerLike = None
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     partition: Partitioner = None
@@ -108,7 +120,7 @@ class Specs(Mapping[str, VariableSpec]):
     def __repr__(self) -> str:
         return f"Specs({list(self._specs.values())!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Specs, (tuple(self._specs.values()),)
 
     def params(self) -> Params:
@@ -129,7 +141,7 @@ class Specs(Mapping[str, VariableSpec]):
         )
 
 
-def of_layers(fn: Callable[[Any], Any], value: Any, axes: int) -> Any:
+def of_layers(fn: Callable[[jax.Array], T], value: jax.Array, axes: int) -> T:
     """A regularizer or constraint, of each layer of a stacked variable by itself."""
     for _ in range(axes):  # none if negative: the open level is one layer
         fn = jax.vmap(fn)

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jscope import _pass
 from jscope._arguments import as_array, as_bool, as_int, bad_argument
 from jscope._lift import Lift, divide, pair, strong
+from jscope._params import PyTree
 from jscope._pass import Pass
 from jscope._report import describe
+from jscope._spec import Args, Function
 from jscope.errors import TransformError
 
 P = ParamSpec("P")
@@ -64,12 +66,12 @@ def layer_stack(
     if as_bool(checkpoint) is None:
         raise bad_argument("checkpoint", checkpoint, "True or False")
 
-    def decorate(block: Callable[..., Any]) -> Any:
+    def decorate(block: Function) -> Function:
         if not callable(block):
             raise bad_argument("argument of layer_stack(n)", block, "a function")
 
         @functools.wraps(block)
-        def stacked(carry: Any, /, *xs: Any, **others: Any) -> Any:
+        def stacked(carry: PyTree, /, *xs: PyTree, **others: PyTree) -> PyTree:
             running = _pass.current("layer_stack")
             if len(xs) > 1 or others:
                 wanted = "a carry, and xs or not; bind others by functools.partial(block, ...)"
@@ -87,13 +89,13 @@ def layer_stack(
 
 def _scan(
     running: Pass,
-    block: Callable[..., Any],
+    block: Function,
     n: int,
     unroll: int | bool,
     checkpoint: bool,
-    carry: Any,
-    xs: tuple[Any, ...],
-) -> Any:
+    carry: PyTree,
+    xs: Args,
+) -> PyTree:
     lift = Lift(running)
     carry = jax.tree.map(lambda leaf: strong(as_array("carry of layer_stack", leaf)), carry)
     given = jax.tree.map(describe, carry)
@@ -103,7 +105,7 @@ def _scan(
     def run() -> tuple[Any, Any]:
         stacks, outer = divide(lift)
 
-        def body(carry: Any, x: Any) -> tuple[Any, Any]:  # a new one, or JAX knows the plan's
+        def body(carry: PyTree, x: PyTree) -> PyTree:  # a new one, or JAX knows the plan's
             (carry, outer), (number, slices, x) = carry, x
             out, state = layer({**outer, **slices}, number, carry, *x)
             after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)

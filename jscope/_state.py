@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _jaxapi, _pass
 from jscope._arguments import as_array, as_bool, bad_argument
@@ -17,6 +18,7 @@ from jscope._pass import Pass
 from jscope._report import array_type, dims, near_names, report_at, some_of, where
 from jscope._request import Request, answer
 from jscope._reuse import AUTO_REUSE
+from jscope._spec import DType, Shape
 from jscope.errors import (
     AssignmentError,
     Site,
@@ -27,7 +29,7 @@ from jscope.errors import (
 from jscope.regularizers import no_regularizer
 
 
-def assign(name: str, value: Any) -> jax.Array:
+def assign(name: str, value: ArrayLike) -> jax.Array:
     """Gives a variable that is not trainable a new value, for the rest of the pass and after it.
 
     ``apply`` of ``transform_with_state`` returns it in ``new_state``. It is the value given,
@@ -67,7 +69,7 @@ def assign(name: str, value: Any) -> jax.Array:
     return _assign(running, full, _old(running, full), value)
 
 
-def assign_add(name: str, value: Any) -> jax.Array:
+def assign_add(name: str, value: ArrayLike) -> jax.Array:
     """Adds to a variable that is not trainable; see ``assign``.
 
     Args:
@@ -97,7 +99,7 @@ def assign_add(name: str, value: Any) -> jax.Array:
     return _assign(running, full, old, old + value)
 
 
-def assign_sub(name: str, value: Any) -> jax.Array:
+def assign_sub(name: str, value: ArrayLike) -> jax.Array:
     """Subtracts from a variable that is not trainable; see ``assign``.
 
     Args:
@@ -128,7 +130,7 @@ def assign_sub(name: str, value: Any) -> jax.Array:
 
 
 def assign_moving_average(
-    name: str, value: Any, decay: Any, zero_debias: bool = False
+    name: str, value: ArrayLike, decay: ArrayLike, zero_debias: bool = False
 ) -> jax.Array:
     """Moves a variable that is not trainable towards a value, as TF1's function of that name.
 
@@ -193,7 +195,7 @@ def _named(call: str, name: str) -> tuple[Pass, str]:
     return running, running.records.renamed.get(full, full)  # as get_variable(name) did
 
 
-def _beside(running: Pass, full: str, shape: Any, dtype: Any) -> jax.Array:
+def _beside(running: Pass, full: str, shape: Shape, dtype: DTypeLike) -> jax.Array:
     """A variable of zeros that goes with another one, without any gradient."""
     zeros = jax.nn.initializers.zeros
     asked = Request(full, shape, dtype, zeros, no_regularizer, AUTO_REUSE, trainable=False)
@@ -267,13 +269,13 @@ def _not_there(
     )
 
 
-def _assign(running: Pass, full: str, old: jax.Array, value: Any) -> jax.Array:
+def _assign(running: Pass, full: str, old: jax.Array, value: ArrayLike) -> jax.Array:
     new = _fitting(running, full, value, old)
     running.write(full, new)
     return new
 
 
-def _fitting(running: Pass, full: str, value: Any, old: jax.Array) -> jax.Array:
+def _fitting(running: Pass, full: str, value: ArrayLike, old: jax.Array) -> jax.Array:
     """The value as an array of the old one's shape and dtype; Python numbers take its dtype."""
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
         raise _leaked(full, running.here())
@@ -311,7 +313,7 @@ def unfit(
     *,
     asked: Any,
     found: Any,
-    aval: tuple[Any, Any],
+    aval: tuple[Shape, DType],
     first: tuple[Site, ...],
     again: tuple[Site, ...],
 ) -> AssignmentError:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Generic, ParamSpec, TypeVar, overload
 
 from jscope import _calls, _pass
 from jscope._arguments import bad_argument
 from jscope._names import check_name, not_text
+from jscope._params import PyTree
 from jscope._report import where
 from jscope._scope import VariableScope, variable_scope
 from jscope._settings import CustomGetter, check_getter
+from jscope._spec import Args, Kwargs
 from jscope.errors import NameTypeError
 
 P = ParamSpec("P")
@@ -81,7 +83,9 @@ class Template(Generic[P, R]):
                 error.add_note(note)
             raise
 
-    def _call_first(self, running: _pass.Pass, progress: _Progress, args: Any, kwargs: Any) -> R:
+    def _call_first(
+        self, running: _pass.Pass, progress: _Progress, args: Args, kwargs: Kwargs
+    ) -> R:
         count = len(running.records)
         called = {other for other, state in running.templates.items() if state.called}
         opened = self._open_new() if progress.scope is None else variable_scope(progress.scope)
@@ -96,7 +100,9 @@ class Template(Generic[P, R]):
             running.records.forget(count)
             raise
 
-    def _call_again(self, running: _pass.Pass, progress: _Progress, args: Any, kwargs: Any) -> R:
+    def _call_again(
+        self, running: _pass.Pass, progress: _Progress, args: Args, kwargs: Kwargs
+    ) -> R:
         assert progress.scope is not None
         with variable_scope(progress.scope, reuse=True):
             running.frozen += 1
@@ -124,7 +130,7 @@ def make_template(
     create_scope_now_: bool = False,
     unique_name_: str | None = None,
     custom_getter_: CustomGetter | None = None,
-    **kwargs: Any,
+    **kwargs: PyTree,
 ) -> Template[..., R]: ...
 def make_template(
     name_: str,
@@ -132,7 +138,7 @@ def make_template(
     create_scope_now_: bool = False,
     unique_name_: str | None = None,
     custom_getter_: CustomGetter | None = None,
-    **kwargs: Any,
+    **kwargs: PyTree,
 ) -> Template[..., R]:
     """Wraps a function so that its first call in a pass makes variables and later calls share them.
 

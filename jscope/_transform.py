@@ -11,13 +11,14 @@ import jax
 from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
-from jscope._params import Params, grow, is_array, walk, wrap
+from jscope._params import NestedMapping, Params, PyTree, grow, is_array, walk, wrap
 from jscope._pass import Pass
+from jscope._program import Start
 from jscope._reading import Blank, Given, Replay
 from jscope._report import initializer_error
 from jscope._sampling import Sampler
 from jscope._scope import VariableScope
-from jscope._spec import Specs, VariableSpec
+from jscope._spec import Args, Function, Kwargs, Specs, VariableSpec
 from jscope.errors import InitializerError, JscopeError, Site, TransformError
 
 P = ParamSpec("P")
@@ -34,14 +35,14 @@ class _Network(tuple[Callable[Concatenate[Rng, P], V], Callable[A, R]], Generic[
     init: Callable[Concatenate[Rng, P], V]
     apply: Callable[A, R]
     specs: Callable[P, Specs]
-    _maker: tuple[Callable[..., Any], tuple[Any, ...]]
+    _maker: tuple[Function, tuple[object, ...]]
 
     def __new__(
         cls,
         init: Callable[Concatenate[Rng, P], V],
         apply: Callable[A, R],
         specs: Callable[P, Specs],
-        maker: tuple[Callable[..., Any], tuple[Any, ...]],
+        maker: tuple[Function, tuple[object, ...]],
     ) -> Self:
         network = super().__new__(cls, (init, apply))
         network.init, network.apply = init, apply
@@ -49,7 +50,7 @@ class _Network(tuple[Callable[Concatenate[Rng, P], V], Callable[A, R]], Generic[
         network._maker = maker
         return network
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Function, tuple[object, ...]]:
         return self._maker
 
     def __repr__(self) -> str:
@@ -105,7 +106,7 @@ class TransformedWithState(_Network[A, P, R, tuple[Params, Params]]):
 
 def transform(
     fn: Callable[P, R],
-) -> Transformed[Concatenate[Mapping[str, Any], Rng, P], P, R]:
+) -> Transformed[Concatenate[NestedMapping, Rng, P], P, R]:
     """Makes pure functions of ``fn``, a function that calls ``get_variable``.
 
     The call shapes are Haiku's. All three may be called inside any JAX transform, inside each
@@ -158,9 +159,7 @@ def transform(
 
 def transform_with_state(
     fn: Callable[P, R],
-) -> TransformedWithState[
-    Concatenate[Mapping[str, Any], Mapping[str, Any], Rng, P], P, tuple[R, Params]
-]:
+) -> TransformedWithState[Concatenate[NestedMapping, NestedMapping, Rng, P], P, tuple[R, Params]]:
     """Makes pure functions of ``fn``, which may also make variables that are not trainable.
 
     As ``transform``; variables with ``trainable=False`` live in a second tree, ``state``, which
@@ -220,7 +219,12 @@ def transform_with_state(
 
 @contextlib.contextmanager
 def _complete(
-    running: Pass, given: tuple[Any, ...], rng: Rng, fn: Callable[..., Any], args: Any, kwargs: Any
+    running: Pass,
+    given: tuple[NestedMapping, ...],
+    rng: Rng,
+    fn: Function,
+    args: Args,
+    kwargs: Kwargs,
 ) -> Iterator[None]:
     """Raises TransformError if JAX left out code that numbers scopes or draws keys.
 
@@ -239,7 +243,9 @@ def _complete(
     if failed is None and not (running.numbering.numbered or running.level.keys.counts):
         return
 
-    def whole(given: tuple[Any, ...], rng: Rng, args: Any, kwargs: Any) -> Any:
+    def whole(
+        given: tuple[NestedMapping, ...], rng: Rng, args: Args, kwargs: Kwargs
+    ) -> tuple[set[str], dict[str, int]]:
         values = Given(*given, has_state=running.values.has_state)
         compiled = Pass(values, _root(), as_key(rng))
         _pass.run(compiled, fn, args, kwargs)
@@ -271,7 +277,7 @@ def _check_function(transformer: str, fn: object) -> None:
         raise bad_argument(f"argument of {transformer}", fn, "a function")
 
 
-def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
+def _new_state(state: NestedMapping, assigned: NestedMapping) -> Params:
     given = state if isinstance(state, Params) else Params(state)
     if not assigned:
         return given
@@ -281,13 +287,13 @@ def _new_state(state: Mapping[str, Any], assigned: Mapping[str, Any]) -> Params:
 # The one with state first: mypy takes both for any pair that fits.
 @overload
 def without_apply_rng(
-    net: TransformedWithState[Concatenate[Mapping[str, Any], Mapping[str, Any], Rng, A], P, R],
-) -> TransformedWithState[Concatenate[Mapping[str, Any], Mapping[str, Any], A], P, R]: ...
+    net: TransformedWithState[Concatenate[NestedMapping, NestedMapping, Rng, A], P, R],
+) -> TransformedWithState[Concatenate[NestedMapping, NestedMapping, A], P, R]: ...
 @overload
 def without_apply_rng(
-    net: Transformed[Concatenate[Mapping[str, Any], Rng, A], P, R],
-) -> Transformed[Concatenate[Mapping[str, Any], A], P, R]: ...
-def without_apply_rng(net: Any) -> Any:
+    net: Transformed[Concatenate[NestedMapping, Rng, A], P, R],
+) -> Transformed[Concatenate[NestedMapping, A], P, R]: ...
+def without_apply_rng(net: object) -> object:
     """The same network, whose ``apply`` takes no ``rng``: ``apply(params, *args, **kwargs)``.
 
     Args:
@@ -313,14 +319,14 @@ def without_apply_rng(net: Any) -> Any:
     if isinstance(net, TransformedWithState):
 
         def apply_with_state(
-            params: Mapping[str, Any], state: Mapping[str, Any], /, *args: Any, **kwargs: Any
-        ) -> Any:
+            params: Mapping[str, Any], state: Mapping[str, Any], /, *args: PyTree, **kwargs: PyTree
+        ) -> PyTree:
             return inner(params, state, None, *args, **kwargs)
 
         _signature.show_without(apply_with_state, inner, 2)
         return TransformedWithState(net.init, apply_with_state, net.specs, maker)
 
-    def apply(params: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
+    def apply(params: Mapping[str, Any], /, *args: PyTree, **kwargs: PyTree) -> PyTree:
         return inner(params, None, *args, **kwargs)
 
     _signature.show_without(apply, inner, 1)
@@ -331,16 +337,19 @@ def _root() -> VariableScope:
     return VariableScope()
 
 
-def _split(args: Any, kwargs: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+def _split(
+    args: Args, kwargs: Kwargs
+) -> tuple[list[jax.Array], Callable[[Sequence[jax.Array]], tuple[Args, Kwargs]]]:
     """The arrays among the arguments, and a function that puts others in their place."""
     leaves, treedef = jax.tree.flatten((args, kwargs))
     places = [index for index, leaf in enumerate(leaves) if is_array(leaf)]
 
-    def merge(arrays: Sequence[Any]) -> Any:
+    def merge(arrays: Sequence[jax.Array]) -> tuple[Args, Kwargs]:
         merged = list(leaves)
         for place, array in zip(places, arrays, strict=True):
             merged[place] = array
-        return jax.tree.unflatten(treedef, merged)
+        call: tuple[Args, Kwargs] = jax.tree.unflatten(treedef, merged)
+        return call
 
     return [leaves[place] for place in places], merge
 
@@ -353,21 +362,21 @@ class _Abstract(NamedTuple):
     """What a run without values found out."""
 
     specs: tuple[VariableSpec, ...]
-    starts: dict[str, Any]
+    starts: dict[str, Start]
     """Name -> program or constant; none for those computed in the function."""
 
 
 def _abstract(
-    fn: Callable[..., Any],
+    fn: Function,
     key: Callable[[], jax.Array | None],
-    args: Any,
-    kwargs: Any,
+    args: Args,
+    kwargs: Kwargs,
     *,
     has_state: bool,
 ) -> _Abstract:
     """Runs ``fn`` once without computing anything."""
 
-    def facts(args: Any, kwargs: Any) -> _Abstract:
+    def facts(args: Args, kwargs: Kwargs) -> _Abstract:
         running = Pass(Blank(has_state), _root(), key())
         _pass.run(running, fn, args, kwargs)
         starts = {x.name: x.start for x in running.records.values() if not x.is_computed}
@@ -377,12 +386,12 @@ def _abstract(
 
 
 @jax.disable_jit(False)  # under which JAX leaves out branches and loop bodies
-def _abstractly(run: Callable[..., T], *given: Any) -> T:
+def _abstractly(run: Callable[..., T], *given: PyTree) -> T:
     """What ``run`` finds out, which is no array, without computing anything."""
     arrays, merge = _split(given, {})
     found: list[T] = []
 
-    def trace(arrays: Any) -> None:
+    def trace(arrays: Sequence[jax.Array]) -> None:
         found.append(run(*merge(arrays)[0]))
 
     jax.eval_shape(trace, arrays)
@@ -391,7 +400,7 @@ def _abstractly(run: Callable[..., T], *given: Any) -> T:
 
 @jax.disable_jit(False)
 def _initialize(
-    fn: Callable[..., Any], key: jax.Array | None, args: Any, kwargs: Any, *, has_state: bool
+    fn: Function, key: jax.Array | None, args: Args, kwargs: Kwargs, *, has_state: bool
 ) -> tuple[Params, Params]:
     """Initial values: those of the trainable variables, and the others."""
     specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
@@ -412,12 +421,12 @@ def _initialize(
 
 
 def _computed(
-    fn: Callable[..., Any],
+    fn: Function,
     specs: Sequence[VariableSpec],
     sampled: dict[str, jax.Array],
     key: jax.Array | None,
-    args: Any,
-    kwargs: Any,
+    args: Args,
+    kwargs: Kwargs,
 ) -> dict[str, jax.Array]:
     """The initial values that the function computes itself, in order, on the real arguments.
 
@@ -428,7 +437,7 @@ def _computed(
     arrays, merge = _split(args, kwargs)
     given = wrap(grow((tuple(name.split("/")), value) for name, value in sampled.items()))
 
-    def trace(arrays: Any, given: Params) -> list[jax.Array]:
+    def trace(arrays: Sequence[jax.Array], given: Params) -> list[jax.Array]:
         values = Replay(given, key)
         args, kwargs = merge(arrays)
         _pass.run(Pass(values, _root(), key), fn, args, kwargs)
@@ -472,7 +481,7 @@ def _needs_data(name: str, argument: str, sites: tuple[Site, ...]) -> Initialize
     )
 
 
-def _places(args: Any, kwargs: Any) -> list[str]:
+def _places(args: Args, kwargs: Kwargs) -> list[str]:
     """Readable paths of the arrays among the arguments: ``args[0]['x']``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
     return [

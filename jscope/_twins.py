@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, overload
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, TypeVarTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jscope._bars import TWINS
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair
 from jscope._params import PyTree
+from jscope._spec import Function
 from jscope._split import split
 
 P = ParamSpec("P")
@@ -32,22 +33,23 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 Operands = TypeVarTuple("Operands")
 
-_Function = Callable[..., Any]
+Option: TypeAlias = Any
+"""An option of JAX's own transform, which checks it."""
 
 
-def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]) -> _Function:
+def _once(name: str, fun: Function, transform: Callable[[Function], Function]) -> Function:
     """Lifts a transform that runs its function once and returns what that returns."""
     if not callable(fun):
         raise bad_argument(f"argument of {name}", fun, "a function")
 
     @functools.wraps(fun)
-    def lifted(*args: Any, **kwargs: Any) -> Any:
+    def lifted(*args: PyTree, **kwargs: PyTree) -> PyTree:
         running = _pass.current(name)
         lift = Lift(running)
         places: list[tuple[str, str]] = []
 
         @functools.wraps(fun)
-        def inner(*args: Any, **kwargs: Any) -> Any:
+        def inner(*args: PyTree, **kwargs: PyTree) -> PyTree:
             out, level = lift.call(fun, args, kwargs, collects=True)
             places[:] = [(key, scope) for key, scope, _ in level.collected]
             return out, (assigned_values(level), [value for *_, value in level.collected])
@@ -61,10 +63,10 @@ def _once(name: str, fun: _Function, transform: Callable[[_Function], _Function]
 
 
 @overload
-def jit(fun: Callable[P, R], /, **options: Any) -> Callable[P, R]: ...
+def jit(fun: Callable[P, R], /, **options: Option) -> Callable[P, R]: ...
 @overload
-def jit(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def jit(fun: _Function | None = None, /, **options: Any) -> Any:
+def jit(**options: Option) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def jit(fun: Function | None = None, /, **options: Option) -> Function:
     """``jax.jit`` for functions that assign state; draws are those of the plain program.
 
     Args:
@@ -94,7 +96,7 @@ def jit(fun: _Function | None = None, /, **options: Any) -> Any:
     return _once("jit", fun, lambda inner: jax.jit(inner, **options))
 
 
-def checkpoint(fun: Callable[P, R], **options: Any) -> Callable[P, R]:
+def checkpoint(fun: Callable[P, R], **options: Option) -> Callable[P, R]:
     """``jax.checkpoint`` for functions that assign state; draws are those of the plain program.
 
     Also called ``jscope.remat``.
@@ -128,7 +130,7 @@ def value_and_grad(
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    **options: Any,
+    **options: Option,
 ) -> Callable[P, tuple[R, PyTree]]:
     """``jax.value_and_grad`` for functions that assign state; draws are those of the plain program.
 
@@ -161,9 +163,9 @@ def value_and_grad(
       9.0 6.0 1
     """
 
-    def transform(inner: _Function) -> _Function:
+    def transform(inner: Function) -> Function:
         @functools.wraps(inner)
-        def with_state(*args: Any, **kwargs: Any) -> Any:
+        def with_state(*args: PyTree, **kwargs: PyTree) -> PyTree:
             out, state = inner(*args, **kwargs)
             if not has_aux:
                 return out, (None, state)
@@ -172,7 +174,7 @@ def value_and_grad(
 
         derived = jax.value_and_grad(with_state, argnums, True, holomorphic, allow_int, **options)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: PyTree, **kwargs: PyTree) -> PyTree:
             (value, (aux, state)), gradient = derived(*args, **kwargs)
             return (((value, aux) if has_aux else value), gradient), state
 
@@ -183,30 +185,30 @@ def value_and_grad(
 
 @overload
 def grad(
-    fun: Callable[P, tuple[Any, Aux]],
+    fun: Callable[P, tuple[PyTree, Aux]],
     argnums: int | Sequence[int] = 0,
     *,
     has_aux: Literal[True],
     holomorphic: bool = False,
     allow_int: bool = False,
-    **options: Any,
+    **options: Option,
 ) -> Callable[P, tuple[PyTree, Aux]]: ...
 @overload
 def grad(
-    fun: Callable[P, Any],
+    fun: Callable[P, PyTree],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    **options: Any,
+    **options: Option,
 ) -> Callable[P, PyTree]: ...
 def grad(
-    fun: Callable[P, Any],
+    fun: Callable[P, PyTree],
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     holomorphic: bool = False,
     allow_int: bool = False,
-    **options: Any,
+    **options: Option,
 ) -> Callable[P, PyTree]:
     """``jax.grad`` for functions that assign state; draws are those of the plain program.
 
@@ -240,7 +242,7 @@ def grad(
     both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, **options)
 
     @functools.wraps(fun)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
+    def gradient(*args: PyTree, **kwargs: PyTree) -> PyTree:
         value, derivative = both(*args, **kwargs)
         return (derivative, value[1]) if has_aux else derivative
 
@@ -256,7 +258,7 @@ def vmap(
     spmd_axis_name: Hashable | None = None,
     *,
     variables: Literal["share", "split"] = "share",
-    **options: Any,
+    **options: Option,
 ) -> Callable[P, R]:
     """``jax.vmap`` in which every instance draws keys of its own: a draw with its number folded in.
 
@@ -300,7 +302,7 @@ def vmap(
     in_axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
 
     @functools.wraps(fun)
-    def lifted(*args: Any, **kwargs: Any) -> Any:
+    def lifted(*args: PyTree, **kwargs: PyTree) -> PyTree:
         running = _pass.current("vmap")
         # Named, so that an instance can ask for its number; by depth, so that names recur and JAX
         # finds what it traced before.
@@ -310,7 +312,7 @@ def vmap(
             return split(running, fun, args, kwargs, in_axes, out_axes, name, more)
         lift = Lift(running)
 
-        def instance(*args: Any, **kwargs: Any) -> Any:
+        def instance(*args: PyTree, **kwargs: PyTree) -> PyTree:
             return lift.call(
                 fun,
                 args,
@@ -332,7 +334,7 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
-    **options: Any,
+    **options: Option,
 ) -> tuple[Carry, Y]:
     """``jax.lax.scan`` that carries state; iteration i draws keys with i folded in.
 
@@ -369,13 +371,13 @@ def scan(
     numbers = _numbers(lift, xs, length)
     step = lift.pure(f)
 
-    def body(carry: Any, x: Any) -> Any:
+    def body(carry: PyTree, x: PyTree) -> PyTree:
         (carry, state), (number, x) = carry, x
         out, state = step(state, number, carry, x)
         carry, y = pair("result of f of scan", out, "(carry, y)")
         return (carry, state), y
 
-    carry: Any = init, lift.state()
+    carry: PyTree = init, lift.state()
     (carry, state), ys = jax.lax.scan(
         body, carry, (numbers, xs), length, reverse, unroll, **options
     )
@@ -459,12 +461,12 @@ def while_loop(cond_fun: Callable[[T], ArrayLike], body_fun: Callable[[T], T], i
     lift = Lift(running)
     step = lift.pure(body_fun)
 
-    def body(given: Any) -> Any:
+    def body(given: PyTree) -> PyTree:
         number, state, value = given
         value, state = step(state, number, value)
         return None if number is None else number + 1, state, value
 
-    def go_on(given: Any) -> Any:
+    def go_on(given: PyTree) -> PyTree:
         number, state, value = given
         return test(state, number, value)[0]
 
@@ -512,7 +514,7 @@ def fori_loop(
     lift = Lift(_pass.current("fori_loop"))
     step = lift.pure(body_fun)
 
-    def body(i: Any, given: Any) -> Any:
+    def body(i: jax.Array, given: PyTree) -> PyTree:
         state, value = given
         value, state = step(state, i, i, value)
         return state, value
@@ -530,7 +532,7 @@ def cond(
     false_fun: Callable[[X], R],
     *,
     operand: X,
-    **options: Any,
+    **options: Option,
 ) -> R: ...
 @overload
 def cond(
@@ -538,10 +540,14 @@ def cond(
     true_fun: Callable[[*Operands], R],
     false_fun: Callable[[*Operands], R],
     *operands: *Operands,
-    **options: Any,
+    **options: Option,
 ) -> R: ...
 def cond(  # type: ignore[misc] # mypy: the first has no place for *operands
-    pred: ArrayLike, true_fun: _Function, false_fun: _Function, *operands: *Operands, **options: Any
+    pred: ArrayLike,
+    true_fun: Function,
+    false_fun: Function,
+    *operands: *Operands,
+    **options: Option,
 ) -> PyTree:
     """``jax.lax.cond`` whose branches may assign state; draws are those of the plain program.
 
@@ -581,14 +587,14 @@ def switch(
     index: ArrayLike,
     branches: Sequence[Callable[[*Operands], R]],
     *operands: *Operands,
-    **options: Any,
+    **options: Option,
 ) -> R: ...
 @overload  # mypy takes a list of functions of several kinds for one of objects
 def switch(
-    index: ArrayLike, branches: Sequence[_Function], *operands: PyTree, **options: Any
+    index: ArrayLike, branches: Sequence[Function], *operands: PyTree, **options: Option
 ) -> PyTree: ...
 def switch(
-    index: ArrayLike, branches: Sequence[_Function], *operands: *Operands, **options: Any
+    index: ArrayLike, branches: Sequence[Function], *operands: *Operands, **options: Option
 ) -> PyTree:
     """``jax.lax.switch`` whose branches may assign state; draws are those of the plain program.
 
@@ -621,8 +627,8 @@ def switch(
 
 
 def _branches(
-    lift: Lift, branches: Sequence[_Function], operands: Sequence[Any]
-) -> list[_Function]:
+    lift: Lift, branches: Sequence[Function], operands: Sequence[PyTree]
+) -> list[Function]:
     functions = list(branches)
     steps = [
         lift.pure(function, which=which, alike=functions.index(function))

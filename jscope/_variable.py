@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 from jax.typing import DTypeLike
@@ -13,7 +13,7 @@ from jscope._getter import call_getter
 from jscope._names import check_name, is_name, not_a_name
 from jscope._request import Request, answer
 from jscope._settings import CustomGetter, check_getter
-from jscope._spec import Constraint, Initializer, Partitioner, Regularizer
+from jscope._spec import Constraint, InitializerLike, Partitioner, Regularizer
 
 ShapeLike: TypeAlias = int | Iterable[int | None]
 
@@ -22,7 +22,7 @@ def get_variable(
     name: str,
     shape: ShapeLike | None = None,
     dtype: DTypeLike | None = None,
-    initializer: Initializer | Any = None,
+    initializer: InitializerLike = None,
     *,
     regularizer: Regularizer | None = None,
     trainable: bool | None = True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,18 +91,18 @@ def non_neg() -> Constraint:
     return _non_neg
 
 
-def _max_norm(value: Any, *, max_value: float, axis: tuple[int, ...]) -> jax.Array:
+def _max_norm(value: jax.Array, *, max_value: float, axis: tuple[int, ...]) -> jax.Array:
     value, wide, norms = _norms(value, axis)
     factors = jnp.minimum(norms, max_value) / (norms + _EPSILON)
     return (wide * factors.astype(wide.dtype)).astype(value.dtype)
 
 
-def _unit_norm(value: Any, *, axis: tuple[int, ...]) -> jax.Array:
+def _unit_norm(value: jax.Array, *, axis: tuple[int, ...]) -> jax.Array:
     value, wide, norms = _norms(value, axis)
     return (wide / (norms + _EPSILON).astype(wide.dtype)).astype(value.dtype)
 
 
-def _non_neg(value: Any) -> jax.Array:
+def _non_neg(value: jax.Array) -> jax.Array:
     # Not x * (x >= 0), which is Keras': it makes NaN of -inf, and is the same otherwise.
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
@@ -111,7 +110,7 @@ def _non_neg(value: Any) -> jax.Array:
     return jnp.maximum(value, jnp.zeros_like(value))
 
 
-def _norms(value: Any, axis: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _norms(value: jax.Array, axis: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The value; it in at least float32; and its norms, with axes of size 1."""
     value = jnp.asarray(value)
     if not jnp.issubdtype(value.dtype, jnp.inexact):
@@ -126,7 +125,7 @@ def _norms(value: Any, axis: tuple[int, ...]) -> tuple[jax.Array, jax.Array, jax
     return value, wide, jnp.sqrt(jnp.sum(squares, axis=axis, keepdims=True))
 
 
-def _axes(axis: Any) -> tuple[int, ...]:
+def _axes(axis: object) -> tuple[int, ...]:
     given = axis if isinstance(axis, list | tuple) else (axis,)
     found = [index for index in map(as_int, given) if index is not None]
     if len(found) < len(given):

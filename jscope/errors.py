@@ -95,19 +95,19 @@ class JscopeError(Exception):
     """
 
     def __init__(
-        self, summary: str, lines: Mapping[str, str | None] | None = None, /, **facts: Any
+        self, summary: str, lines: Mapping[str, str | None] | None = None, /, **facts: object
     ) -> None:
         shown = [f"  {label + ':':<8}{text}" for label, text in (lines or {}).items() if text]
         super().__init__("\n".join([summary, *shown]))
         self.__dict__.update(facts)
         self._facts = facts
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
         return _revive, (type(self), self.args[0], self._facts), notes
 
 
-def _revive(cls: type[JscopeError], message: str, facts: dict[str, Any]) -> JscopeError:
+def _revive(cls: type[JscopeError], message: str, facts: dict[str, object]) -> JscopeError:
     return cls(message, **facts)
 
 

@@ -11,22 +11,24 @@ A getter that picks variables by name and fits none that a pass asks it for is a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _pass, tree
 from jscope._arguments import as_int, bad_argument, widened
+from jscope._params import NestedMapping
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
-from jscope._shape_dtype import dtype_or_none
+from jscope._shape_dtype import PartialShape, dtype_or_none
+from jscope._spec import DType
 from jscope.errors import EmptySelectionError, VariableNotFoundError
 from jscope.regularizers import no_regularizer
-from jscope.tree._patterns import choose, show
+from jscope.tree._patterns import Pattern, choose, show
 
 __all__ = [
     "cast",
@@ -43,7 +45,10 @@ def __dir__() -> list[str]:
     return __all__
 
 
-_Names: TypeAlias = Any
+_Getter: TypeAlias = Callable[..., jax.Array]
+"""The getter that a custom one is given."""
+_Asked: TypeAlias = Any
+"""What is asked for, by keyword: shape, dtype, initializer, ..."""
 
 
 def cast(compute: DTypeLike, *, store: DTypeLike = jnp.float32) -> CustomGetter:
@@ -75,7 +80,7 @@ def cast(compute: DTypeLike, *, store: DTypeLike = jnp.float32) -> CustomGetter:
         if found is None or not jnp.issubdtype(found, jnp.floating):
             raise bad_argument(argument, dtype, "a floating dtype")
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         if not jnp.issubdtype(request["dtype"], jnp.floating):
             return getter(name, **request)
         if isinstance(request["initializer"], jax.Array | np.ndarray | np.generic):
@@ -85,7 +90,7 @@ def cast(compute: DTypeLike, *, store: DTypeLike = jnp.float32) -> CustomGetter:
     return getter
 
 
-def freeze(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
+def freeze(names: Pattern = "", *, allow_empty: bool = False) -> CustomGetter:
     """Stops gradients: variables stay in params, and an optimizer gets gradients of zero for them.
 
     Args:
@@ -112,7 +117,7 @@ def freeze(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
     """
     fits = _Fits("freeze", names, allow_empty)
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         value = getter(name, **request)
         return jax.lax.stop_gradient(value) if fits(name, value) else value
 
@@ -140,7 +145,7 @@ def rename(names: Mapping[str, str]) -> CustomGetter:
     """
     compiled = [(re.compile(pattern), new) for pattern, new in dict(names).items()]
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         for pattern, new in compiled:
             name = pattern.sub(new, name)
         return getter(name, **request)
@@ -148,7 +153,7 @@ def rename(names: Mapping[str, str]) -> CustomGetter:
     return getter
 
 
-def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) -> CustomGetter:
+def moving_average(averages: NestedMapping, *, allow_empty: bool = False) -> CustomGetter:
     """Reads averages in place of the variables, as TF1 code did with ``ema.average``.
 
     Args:
@@ -177,7 +182,7 @@ def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) ->
     flat = _flat(averages)
     fits = _Fits("moving_average", flat, allow_empty)
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         value = getter(name, **request)
         if not fits(name, value):
             return value
@@ -195,7 +200,7 @@ def moving_average(averages: Mapping[str, Any], *, allow_empty: bool = False) ->
 
 
 def initial_values(
-    values: Mapping[str, Any], *, strict: bool = False, allow_empty: bool = False
+    values: NestedMapping, *, strict: bool = False, allow_empty: bool = False
 ) -> CustomGetter:
     """Starts variables from given values instead of their initializers, as ELMo's loader did.
 
@@ -227,7 +232,7 @@ def initial_values(
     flat = _flat(values)
     fits = _Fits("initial_values", flat, allow_empty)
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         if fits(name, None):
             if name not in _pass.current("get_variable").records and request["reuse"] is not True:
                 request["initializer"] = _value(name, flat[name], request["dtype"])
@@ -249,7 +254,7 @@ def _not_in_values(name: str, *, known: Iterable[str]) -> VariableNotFoundError:
     )
 
 
-def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
+def weight_normalization(names: Pattern = "", *, allow_empty: bool = False) -> CustomGetter:
     """Splits a variable into direction and length (Salimans and Kingma 2016): w = g v / |v|.
 
     Args:
@@ -279,7 +284,7 @@ def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> Cu
     """
     fits = _Fits("weight_normalization", names, allow_empty)
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         shape = _shape(request)
         if request["shape"] is not None:
             request["shape"] = shape
@@ -304,7 +309,7 @@ def low_rank(
     rank: int,
     *,
     scale: float = 1.0,
-    names: _Names = "**/kernel",
+    names: Pattern = "**/kernel",
     train_base: bool = False,
     allow_empty: bool = False,
 ) -> CustomGetter:
@@ -341,7 +346,7 @@ def low_rank(
     rank = count
     fits = _Fits("low_rank", names, allow_empty)
 
-    def getter(getter: CustomGetter, name: str, **request: Any) -> Any:
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
         base = getter(name, **request)
         if not train_base:
             base = jax.lax.stop_gradient(base)
@@ -364,18 +369,18 @@ def low_rank(
     return getter
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(values: NestedMapping) -> dict[str, ArrayLike]:
     """Full name -> leaf, of a nested mapping or of one that is flat already."""
     if not isinstance(values, Mapping):
         raise bad_argument("argument of a getter", values, "a mapping of names to arrays")
-    flat: dict[str, Any] = {}
+    flat: dict[str, ArrayLike] = {}
     for key, value in values.items():
         inner = tree.flatten(value) if isinstance(value, Mapping) else {"": value}
         flat.update({f"{key}/{name}".rstrip("/"): leaf for name, leaf in inner.items()})
     return flat
 
 
-def _shape(request: Mapping[str, Any]) -> tuple[Any, ...] | None:
+def _shape(request: Mapping[str, _Asked]) -> PartialShape | None:
     """The shape asked for; None where nothing tells it, as in a lookup."""
     shape, start = request["shape"], request["initializer"]
     if shape is None:
@@ -388,7 +393,7 @@ def _is_known(name: str) -> bool:
     return name in running.records or running.values.find(name) is not None
 
 
-def _value(name: str, value: Any, dtype: Any) -> Any:
+def _value(name: str, value: ArrayLike, dtype: DType) -> jax.Array | np.ndarray:
     """A value as an initial one, of a dtype that holds it."""
     array = value if isinstance(value, jax.Array) else np.asarray(value)
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
@@ -409,12 +414,14 @@ class _Fits:
     Refuses a pass that asks the getter for variables of which none is.
     """
 
-    def __init__(self, getter: str, given: _Names | dict[str, Any], allow_empty: bool) -> None:
+    def __init__(
+        self, getter: str, given: Pattern | dict[str, ArrayLike], allow_empty: bool
+    ) -> None:
         self._getter = getter
         self._given = given
         self._allow_empty = allow_empty
 
-    def __call__(self, name: str, value: Any, *, able: bool = True) -> bool:
+    def __call__(self, name: str, value: jax.Array | None, *, able: bool = True) -> bool:
         """Also not if the getter is not able to do anything with this one."""
         if not able:
             found = False

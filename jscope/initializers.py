@@ -19,13 +19,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, overload
+from typing import ParamSpec, Protocol, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from jscope._arguments import bad_argument, number
+from jscope._params import PyTree
 from jscope._spec import Initializer
 from jscope.errors import ArgumentError
 
@@ -65,7 +67,7 @@ class _Named(Protocol[_Options]):
 
     @overload  # no option has the place of the shape
     def __call__(  # type: ignore[overload-overlap]
-        self, key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, /
+        self, key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, /
     ) -> jax.Array: ...
 
     @overload
@@ -76,7 +78,7 @@ def _named(make: Callable[_Options, Initializer]) -> _Named[_Options]:
     """Makes ``make`` an initializer too; only that has a shape, by name or as second argument."""
 
     @functools.wraps(make)
-    def named(*args: Any, **kwargs: Any) -> Any:
+    def named(*args: PyTree, **kwargs: PyTree) -> PyTree:
         if "shape" in kwargs or (len(args) > 1 and isinstance(args[1], tuple | list)):
             return make()(*args, **kwargs)  # type: ignore[call-arg] # the defaults are all there
         return make(*args, **kwargs) if args or kwargs else named
@@ -114,7 +116,7 @@ def ones() -> Initializer:
 
 
 @_named
-def constant(value: Any = 0) -> Initializer:
+def constant(value: ArrayLike | Sequence[PyTree] = 0) -> Initializer:
     """A number everywhere, or an array.
 
     Unlike TF1, which fills up with the last element, an array must broadcast to the shape.
@@ -409,7 +411,9 @@ def lecun_normal() -> Initializer:
 # What the initializers with options are partials of: picklable, and recognised by value.
 
 
-def _constant(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *, value: Any) -> Any:
+def _constant(
+    key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike
+) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     array = np.asarray(value)
     # As in TF1, a float is no integer, not even 3.0.
@@ -430,7 +434,7 @@ def _constant(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *,
 
 
 def _identity(
-    key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *, gain: float
+    key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float
 ) -> jax.Array:
     if len(shape) != 2:
         raise _cannot_make("identity", "two-dimensional shapes", tuple(shape))
@@ -447,7 +451,7 @@ def _cannot_make(initializer: str, wanted: str, found: object) -> ArgumentError:
 
 
 def _orthogonal(
-    key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32, *, gain: float
+    key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, gain: float
 ) -> jax.Array:
     if len(shape) < 2:
         wanted = "shapes of at least two dimensions"
@@ -459,7 +463,7 @@ def _orthogonal(
 def _normal(
     key: jax.Array,
     shape: Sequence[int],
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     *,
     mean: float,
     stddev: float,
@@ -471,7 +475,7 @@ def _normal(
 def _truncated(
     key: jax.Array,
     shape: Sequence[int],
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     *,
     mean: float,
     stddev: float,
@@ -483,7 +487,7 @@ def _truncated(
 def _uniform(
     key: jax.Array,
     shape: Sequence[int],
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     *,
     minval: float,
     maxval: float | None,
@@ -508,7 +512,7 @@ def _uniform(
 def _scaled(
     key: jax.Array,
     shape: Sequence[int],
-    dtype: Any = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     *,
     scale: float,
     mode: str,
@@ -535,7 +539,7 @@ def _fans(shape: Sequence[int]) -> tuple[int, int]:
     return shape[-2] * receptive, shape[-1] * receptive
 
 
-def _check_floating(name: str, dtype: Any, *, least: int = 2) -> Any:
+def _check_floating(name: str, dtype: DTypeLike, *, least: int = 2) -> DTypeLike:
     """The dtype to draw in: of at least ``least`` bytes, as JAX draws NaN in one byte."""
     if not jnp.issubdtype(dtype, jnp.floating):
         raise _cannot_make(name, "floating dtypes", jnp.dtype(dtype))
@@ -546,6 +550,6 @@ def _whole(value: float) -> float:
     return int(value) if value.is_integer() else value
 
 
-def _kind(dtype: Any) -> int:
+def _kind(dtype: DTypeLike) -> int:
     """0 for integers and bools, 1 for floats, 2 for complex numbers."""
     return jnp.issubdtype(dtype, jnp.inexact) + jnp.issubdtype(dtype, jnp.complexfloating)

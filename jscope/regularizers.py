@@ -10,7 +10,6 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -180,7 +179,7 @@ def sum(  # noqa: A001 # as in regularizers.sum(a, b)
 # What the functions above return are partials of these: picklable, and compared by value.
 
 
-def _l1(value: Any, *, scale: float) -> jax.Array:
+def _l1(value: jax.Array, *, scale: float) -> jax.Array:
     wide = widened(jnp.asarray(value))
     if jnp.issubdtype(wide.dtype, jnp.complexfloating):
         return scale * jnp.sum(jnp.abs(wide))
@@ -188,11 +187,11 @@ def _l1(value: Any, *, scale: float) -> jax.Array:
     return scale * jnp.sum(wide * jax.lax.stop_gradient(jnp.sign(wide)))
 
 
-def _l2(value: Any, *, scale: float) -> jax.Array:
+def _l2(value: jax.Array, *, scale: float) -> jax.Array:
     return scale / 2 * _sum_of_squares(widened(jnp.asarray(value)))
 
 
-def _orthogonal(value: Any, *, scale: float) -> jax.Array | None:
+def _orthogonal(value: jax.Array, *, scale: float) -> jax.Array | None:
     wide = widened(jnp.asarray(value))
     if wide.ndim < 2:
         return None
@@ -202,7 +201,7 @@ def _orthogonal(value: Any, *, scale: float) -> jax.Array | None:
     return scale * _sum_of_squares(off_diagonal)
 
 
-def _sum(value: Any, *, parts: tuple[Regularizer, ...]) -> jax.Array | None:
+def _sum(value: jax.Array, *, parts: tuple[Regularizer, ...]) -> jax.Array | None:
     losses = [part(value) for part in parts]
     known = [loss for loss in losses if loss is not None]
     return functools.reduce(operator.add, known) if known else None

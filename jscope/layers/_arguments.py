@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ from jscope._scope import VariableScope
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
 Name: TypeAlias = str | VariableScope | None
 Sizes: TypeAlias = int | Sequence[int]
+Kind: TypeAlias = type
+"""A kind of dtypes, such as ``jnp.floating``."""
 
 
 def check_array(
-    argument: str, value: Any, axes: str, fits: Callable[[int], bool], kind: Any = jnp.floating
+    argument: str, value: object, axes: str, fits: Callable[[int], bool], kind: Kind = jnp.floating
 ) -> jax.Array:
     """The value as an array, whose dtype is of a kind and whose number of axes fits."""
     if isinstance(value, jax.Array | np.ndarray):
@@ -28,7 +30,7 @@ def check_array(
     raise bad_argument(argument, value, f"{_KINDS[kind]} {axes}")
 
 
-_KINDS = {
+_KINDS: dict[Kind, str] = {
     jnp.floating: "floats",
     jnp.integer: "integers",
     jnp.number: "numbers",
@@ -36,12 +38,12 @@ _KINDS = {
 }
 
 
-def check_activation(activation: Any, argument: str = "activation") -> None:
+def check_activation(activation: object, argument: str = "activation") -> None:
     if activation is not None and not callable(activation):
         raise bad_argument(argument, activation, "a function of the outputs, or None")
 
 
-def check_size(argument: str, value: Any) -> int:
+def check_size(argument: str, value: object) -> int:
     """A number of units, filters, ...: an int of 1 or more."""
     size = as_int(value)
     if size is None or size < 1:
@@ -49,7 +51,7 @@ def check_size(argument: str, value: Any) -> int:
     return size
 
 
-def check_sizes(argument: str, value: Any, rank: int) -> tuple[int, ...]:
+def check_sizes(argument: str, value: object, rank: int) -> tuple[int, ...]:
     """A size for each spatial axis; an int stands for all of them."""
     found = value if isinstance(value, list | tuple) else [value] * rank
     sizes = [as_int(size) for size in found]
@@ -59,7 +61,7 @@ def check_sizes(argument: str, value: Any, rank: int) -> tuple[int, ...]:
     return tuple(size for size in sizes if size is not None)
 
 
-def check_word(argument: str, value: Any, words: tuple[str, str]) -> str:
+def check_word(argument: str, value: object, words: tuple[str, str]) -> str:
     """One of two words, in lower case; TF1 takes them in any case."""
     word = value.lower() if isinstance(value, str) else value
     if word not in words:
@@ -67,12 +69,12 @@ def check_word(argument: str, value: Any, words: tuple[str, str]) -> str:
     return str(word)
 
 
-def check_channels_first(data_format: Any) -> bool:
+def check_channels_first(data_format: object) -> bool:
     formats = ("channels_last", "channels_first")
     return check_word("data_format", data_format, formats) == "channels_first"
 
 
-def check_training(training: Any) -> None:
+def check_training(training: object) -> None:
     """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
     if as_bool(training) is None:
         wanted = "True or False in Python, static under jit, as it decides what is traced"

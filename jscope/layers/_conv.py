@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from jscope._arg_scope import add_arg_scope
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
-from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Activation, Name, Sizes, check_activation, check_size
 from jscope.layers._weights import Weight, finish, layer_scope, zeros
 from jscope.layers._windows import Grid, check_images
@@ -26,8 +24,8 @@ def conv1d(
     dilation_rate: Sizes = 1,
     activation: Activation | None = None,
     use_bias: bool = True,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = zeros,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = zeros,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     *,
@@ -77,8 +75,8 @@ def conv2d(
     dilation_rate: Sizes = (1, 1),
     activation: Activation | None = None,
     use_bias: bool = True,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = zeros,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = zeros,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     *,
@@ -155,8 +153,8 @@ def conv3d(
     dilation_rate: Sizes = (1, 1, 1),
     activation: Activation | None = None,
     use_bias: bool = True,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = zeros,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = zeros,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     *,
@@ -206,8 +204,8 @@ def conv2d_transpose(
     data_format: str = "channels_last",
     activation: Activation | None = None,
     use_bias: bool = True,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = zeros,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = zeros,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     *,
@@ -268,9 +266,9 @@ def separable_conv2d(
     depth_multiplier: int = 1,
     activation: Activation | None = None,
     use_bias: bool = True,
-    depthwise_initializer: Initializer | Any = None,
-    pointwise_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = zeros,
+    depthwise_initializer: InitializerLike = None,
+    pointwise_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = zeros,
     depthwise_regularizer: Regularizer | None = None,
     pointwise_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
@@ -334,7 +332,7 @@ def separable_conv2d(
 
 
 def _opened(
-    default_name: str, filters: Any, activation: Any, name: Name, reuse: Reuse | None
+    default_name: str, filters: object, activation: object, name: Name, reuse: Reuse | None
 ) -> variable_scope:
     """The scope of a convolution, after checks that all of them make."""
     check_size("filters", filters)

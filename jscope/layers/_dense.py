@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
 from jscope._reuse import Reuse
-from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
 from jscope.layers._weights import Weight, finish, layer_scope, zeros
 
@@ -20,8 +18,8 @@ def dense(
     units: int,
     activation: Activation | None = None,
     use_bias: bool = True,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = zeros,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = zeros,
     kernel_regularizer: Regularizer | None = None,
     bias_regularizer: Regularizer | None = None,
     *,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +82,9 @@ def _mask(key: jax.Array, kept: jax.Array, shape: tuple[int, ...], inputs: jax.A
     return jax.random.bernoulli(key, kept, shape, out_sharding=sharding(inputs, axes))
 
 
-def _noise_shape(noise_shape: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _noise_shape(
+    noise_shape: Sequence[int | None] | None, shape: tuple[int, ...]
+) -> tuple[int, ...]:
     if noise_shape is None:
         return shape
     if isinstance(noise_shape, list | tuple) and len(noise_shape) == len(shape):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jscope._arg_scope import add_arg_scope
 from jscope._reuse import Reuse
-from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, check_size
 from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import Weight, layer_scope
@@ -21,7 +19,7 @@ def embedding(
     ids: jax.Array,
     vocabulary: int,
     units: int,
-    initializer: Initializer | Any = None,
+    initializer: InitializerLike = None,
     regularizer: Regularizer | None = None,
     *,
     constraint: Constraint | None = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import as_int, bad_argument, widened
 from jscope._reuse import Reuse
-from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_moving_average
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_training
 from jscope.layers._weights import Weight, layer_scope, ones, zeros
@@ -27,10 +26,10 @@ def batch_normalization(
     epsilon: float = 1e-3,
     center: bool = True,
     scale: bool = True,
-    beta_initializer: Initializer | Any = zeros,
-    gamma_initializer: Initializer | Any = ones,
-    moving_mean_initializer: Initializer | Any = zeros,
-    moving_variance_initializer: Initializer | Any = ones,
+    beta_initializer: InitializerLike = zeros,
+    gamma_initializer: InitializerLike = ones,
+    moving_mean_initializer: InitializerLike = zeros,
+    moving_variance_initializer: InitializerLike = ones,
     beta_regularizer: Regularizer | None = None,
     gamma_regularizer: Regularizer | None = None,
     beta_constraint: Constraint | None = None,
@@ -210,7 +209,7 @@ def _scale_and_shift(
     return outputs if beta is None else outputs + beta.reshape(across)
 
 
-def _axes(axis: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:
+def _axes(axis: object, ndim: int, argument: str = "axis") -> tuple[int, ...]:
     """Axes counted from the front, in order; only "axis" itself may be several."""
     several = argument == "axis"
     given = axis if several and isinstance(axis, list | tuple) else [axis]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -213,7 +212,7 @@ def _pool(
 
 def _largest(inputs: jax.Array, grid: Grid) -> jax.Array:
     if jnp.issubdtype(inputs.dtype, jnp.floating):
-        lowest: Any = -np.inf
+        lowest: float = -np.inf
     else:
         lowest = np.iinfo(inputs.dtype).min
     return _slide(inputs, lowest, jax.lax.max, grid)
@@ -231,7 +230,12 @@ def _mean(inputs: jax.Array, grid: Grid) -> jax.Array:
     return means.astype(inputs.dtype)
 
 
-def _slide(inputs: jax.Array, start: Any, combine: Any, grid: Grid) -> jax.Array:
+def _slide(
+    inputs: jax.Array,
+    start: float,
+    combine: Callable[[jax.Array, jax.Array], jax.Array],
+    grid: Grid,
+) -> jax.Array:
     pooled: jax.Array = jax.lax.reduce_window(
         inputs,
         np.asarray(start, inputs.dtype),

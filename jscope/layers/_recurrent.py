@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jscope._arguments import bad_argument
 from jscope._params import PyTree
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
-from jscope._spec import Initializer
+from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
@@ -41,8 +41,8 @@ class LSTMStateTuple(NamedTuple):
       (2, 8)
     """
 
-    c: Any
-    h: Any
+    c: PyTree
+    h: PyTree
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -76,7 +76,7 @@ def lstm(
     forget_bias: float = 1.0,
     *,
     activation: Activation | None = None,
-    initializer: Initializer | Any = None,
+    initializer: InitializerLike = None,
     name: str | None = None,
     reuse: Reuse | None = None,
 ) -> Cell:
@@ -119,7 +119,7 @@ def lstm(
     check_activation(activation)
     squash = activation or jnp.tanh
 
-    def step(inputs: jax.Array, state: Any) -> tuple[jax.Array, LSTMStateTuple]:
+    def step(inputs: jax.Array, state: PyTree) -> tuple[jax.Array, LSTMStateTuple]:
         inputs = check_array("inputs", inputs, "[batch, features]", lambda ndim: ndim == 2)
         c, h = _check_state(state, 2, units, inputs)
         gates = _affine((inputs, h), 4 * units, Weight(initializer), Weight(zeros))
@@ -136,8 +136,8 @@ def gru(
     units: int,
     activation: Activation | None = None,
     reuse: Reuse | None = None,
-    kernel_initializer: Initializer | Any = None,
-    bias_initializer: Initializer | Any = None,
+    kernel_initializer: InitializerLike = None,
+    bias_initializer: InitializerLike = None,
     name: str | None = None,
 ) -> Cell:
     """Makes a gated recurrent unit, as TF1's ``GRUCell``.
@@ -188,7 +188,7 @@ def gru(
         Weight(start if bias_initializer is None else bias_initializer) for start in (ones, zeros)
     )
 
-    def step(inputs: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
+    def step(inputs: jax.Array, state: PyTree) -> tuple[jax.Array, jax.Array]:
         inputs = check_array("inputs", inputs, "[batch, features]", lambda ndim: ndim == 2)
         (h,) = _check_state([state], 1, units, inputs)
         gates = _affine((inputs, h), 2 * units, kernel, gate_bias, "gates/")
@@ -268,11 +268,13 @@ def dynamic_rnn(
         first = xs[0]
         initial_state = jax.tree.map(lambda part: along_batch(part, first), initial_state)
 
-    def step(state: Any, x: jax.Array) -> tuple[Any, Any]:
+    def step(state: PyTree, x: jax.Array) -> tuple[PyTree, PyTree]:
         outputs, state = cell(x, state)
         return state, outputs
 
-    def step_until_the_end(state: Any, marked: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+    def step_until_the_end(
+        state: PyTree, marked: tuple[jax.Array, jax.Array]
+    ) -> tuple[PyTree, PyTree]:
         is_past, x = marked
         new, outputs = step(state, x)
         nothing = jax.tree.map(jnp.zeros_like, outputs)
@@ -291,13 +293,13 @@ def dynamic_rnn(
 
 
 def _cell(
-    step: Callable[[jax.Array, Any], tuple[jax.Array, Any]],
-    state_size: Any,
+    step: Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]],
+    state_size: PyTree,
     units: int,
     name: str,
     reuse: Reuse | None,
 ) -> Cell:
-    def shared(inputs: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+    def shared(inputs: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         with variable_scope(get_variable_scope(), reuse=reuse):
             return step(inputs, state)
 
@@ -318,7 +320,7 @@ def _affine(
     return jnp.dot(joined, w) + b[None]
 
 
-def _check_state(state: Any, parts: int, units: int, inputs: jax.Array) -> Sequence[Any]:
+def _check_state(state: PyTree, parts: int, units: int, inputs: jax.Array) -> Sequence[jax.Array]:
     """The arrays of a state, each [batch, units], laid out like the inputs [batch, ...]."""
     shape = (inputs.shape[0], units)
     found = state if isinstance(state, list | tuple) else []
@@ -329,7 +331,7 @@ def _check_state(state: Any, parts: int, units: int, inputs: jax.Array) -> Seque
     raise bad_argument("state", given, f"{kind} {list(shape)}")
 
 
-def _check_lengths(lengths: Any, batch: int) -> jax.Array:
+def _check_lengths(lengths: ArrayLike | Sequence[int], batch: int) -> jax.Array:
     given = jnp.asarray(lengths) if isinstance(lengths, list | tuple) else lengths
     found = check_array("sequence_length", given, f"[{batch}]", lambda ndim: ndim == 1, jnp.integer)
     if found.shape != (batch,):
@@ -337,7 +339,7 @@ def _check_lengths(lengths: Any, batch: int) -> jax.Array:
     return found.astype(jnp.arange(0).dtype)
 
 
-def _where(is_past: jax.Array, old: Any, new: Any) -> Any:
+def _where(is_past: jax.Array, old: PyTree, new: PyTree) -> PyTree:
     """Old where an example, of [batch], is past its end, else new; scalars are new, as in TF1."""
 
     def choose(old: jax.Array, new: jax.Array) -> jax.Array:

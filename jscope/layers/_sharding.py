@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
 
-def layout(array: jax.Array) -> tuple[Any, ...]:
+def layout(array: jax.Array) -> tuple[object, ...]:
     """The explicit mesh axes that each axis of an array is divided over; mostly None."""
     return tuple(jax.typeof(array).sharding.spec)
 
 
-def sharding(array: jax.Array, axes: Sequence[Any]) -> jax.sharding.NamedSharding:
+def sharding(array: jax.Array, axes: Sequence[object]) -> jax.sharding.NamedSharding:
     """The sharding of a result that is divided over these axes of the array's mesh."""
     mesh = jax.typeof(array).sharding.mesh
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.typing import DTypeLike
 
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
-from jscope._spec import Constraint, Initializer, Regularizer
+from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._variable import get_variable
 from jscope.layers._arguments import Activation, Name
 
@@ -26,12 +27,12 @@ def layer_scope(name: Name, default_name: str, reuse: Reuse | None = None) -> va
 class Weight(NamedTuple):
     """How a layer makes one of its variables."""
 
-    initializer: Initializer | Any = None
+    initializer: InitializerLike = None
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     trainable: bool = True
 
-    def make(self, name: str, shape: Sequence[int], dtype: Any) -> jax.Array:
+    def make(self, name: str, shape: Sequence[int], dtype: DTypeLike | None) -> jax.Array:
         return get_variable(
             name,
             shape,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jscope._arguments import bad_argument
-from jscope.layers._arguments import check_array, check_channels_first, check_sizes, check_word
+from jscope.layers._arguments import (
+    Kind,
+    check_array,
+    check_channels_first,
+    check_sizes,
+    check_word,
+)
 
 
 class Grid(NamedTuple):
@@ -44,16 +50,16 @@ class Grid(NamedTuple):
 
 
 def check_images(
-    inputs: Any,
+    inputs: object,
     rank: int,
-    window: tuple[str, Any],
-    strides: Any,
-    padding: Any,
-    data_format: Any,
-    dilation: Any = 1,
+    window: tuple[str, object],
+    strides: object,
+    padding: object,
+    data_format: object,
+    dilation: object = 1,
     *,
     grows: bool = False,
-    kind: Any = jnp.floating,
+    kind: Kind = jnp.floating,
 ) -> tuple[jax.Array, Grid]:
     """The inputs as an array, and their grid; ``window`` is the argument's name and value.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 
-from jscope._params import Params, PyTree, bad_key, grow, walk, wrap
+from jscope._params import NestedMapping, Params, PyTree, bad_key, grow, walk, wrap
 from jscope._spec import Specs
 from jscope.errors import NameClashError, TreeTypeError
 
-Item: TypeAlias = tuple[str, Any]
+Item: TypeAlias = tuple[str, PyTree]
 """A full name and a leaf."""
 
 
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tree: NestedMapping) -> dict[str, PyTree]:
     """The leaves of a nested mapping by full name; empty scopes are left out.
 
     In the mapping's own order: params of ``init`` have that of creation; JAX sorts the keys of all
@@ -54,7 +54,7 @@ def _not_a_tree(value: object) -> TreeTypeError:
     )
 
 
-def unflatten(mapping: Mapping[str, Any]) -> Params:
+def unflatten(mapping: NestedMapping) -> Params:
     """Params of leaves by full name; the inverse of ``flatten``.
 
     Args:
@@ -79,11 +79,11 @@ def unflatten(mapping: Mapping[str, Any]) -> Params:
     return params_of(mapping.items())
 
 
-def leaves_of(tree: Mapping[str, Any]) -> list[Item]:
+def leaves_of(tree: NestedMapping) -> list[Item]:
     return list(flatten(tree).items())
 
 
-def empty_scopes(tree: Mapping[str, Any]) -> list[Item]:
+def empty_scopes(tree: NestedMapping) -> list[Item]:
     """The scopes that hold nothing, as items with an empty dict."""
     if isinstance(tree, Specs):
         return []
@@ -96,12 +96,12 @@ def params_of(items: Iterable[Item]) -> Params:
     return wrap(grow((tuple(name.split("/")), leaf) for name, leaf in items))
 
 
-def like(tree: Mapping[str, Any], items: Iterable[Item]) -> Params | Specs:
+def like(tree: NestedMapping, items: Iterable[Item]) -> Params | Specs:
     """Specs if ``tree`` is Specs, else Params."""
     return Specs(leaf for _, leaf in items) if isinstance(tree, Specs) else params_of(items)
 
 
-def named(tree: PyTree) -> tuple[list[Item], Any]:
+def named(tree: PyTree) -> tuple[list[Item], jax.tree_util.PyTreeDef]:
     """The leaves of any pytree with their names, and the structure to put others in."""
     if isinstance(tree, Specs):
         tree = params_of(tree.items())
@@ -111,7 +111,7 @@ def named(tree: PyTree) -> tuple[list[Item], Any]:
     return [(_name(path), leaf) for path, leaf in leaves], structure
 
 
-def _name(path: Iterable[Any]) -> str:
+def _name(path: Iterable[object]) -> str:
     """The name that a key path of JAX ends with: the keys of the innermost nested mapping."""
     components: list[str] = []
     for key in path:
@@ -157,7 +157,7 @@ def _clash(name: str, other: str, *, first: str, again: str) -> NameClashError:
     )
 
 
-def map_with_name(f: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+def map_with_name(f: Callable[[str, PyTree], PyTree], tree: PyTree) -> PyTree:
     """The same structure with ``f(name, leaf)`` for each leaf.
 
     Args:

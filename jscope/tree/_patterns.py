@@ -7,15 +7,16 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 from jscope._arguments import bad_argument
+from jscope._params import PyTree
 from jscope._report import near_names, quoted, some_of
 from jscope.errors import EmptySelectionError
 from jscope.tree._names import Item
 
 Pattern: TypeAlias = "str | re.Pattern[str] | Predicate | Sequence[Pattern] | AbstractSet[Pattern]"
-Predicate: TypeAlias = Callable[[str, Any], object]
+Predicate: TypeAlias = Callable[[str, PyTree], object]
 Part: TypeAlias = Callable[[str], re.Match[str] | None]
 
 

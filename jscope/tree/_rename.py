@@ -5,25 +5,26 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 from jscope._arguments import bad_argument
 from jscope._names import invalid_name
-from jscope._params import Params
+from jscope._params import NestedMapping, Params
 from jscope._spec import Specs
 from jscope.tree._names import Item, check_distinct, leaves_of, like
 from jscope.tree._patterns import claim, is_glob
 
+NewNames: TypeAlias = Mapping[Any, Any]
+"""Old names or patterns -> new names; checkers take no mapping of one kind of key for a union."""
+
 
 @overload
-def rename(tree: Specs, names: Mapping[Any, Any], *, allow_empty: bool = ...) -> Specs: ...
+def rename(tree: Specs, names: NewNames, *, allow_empty: bool = ...) -> Specs: ...
 @overload
+def rename(tree: NestedMapping, names: NewNames, *, allow_empty: bool = ...) -> Params: ...
 def rename(
-    tree: Mapping[str, Any], names: Mapping[Any, Any], *, allow_empty: bool = ...
-) -> Params: ...
-def rename(
-    tree: Mapping[str, Any],
-    names: Mapping[Any, Any],
+    tree: NestedMapping,
+    names: NewNames,
     *,
     allow_empty: bool = False,
 ) -> Params | Specs:
@@ -79,7 +80,7 @@ def rename(
     return like(tree, renamed)
 
 
-def _rules(names: Mapping[Any, Any]) -> list[tuple[str | re.Pattern[str], Any]]:
+def _rules(names: NewNames) -> list[tuple[str | re.Pattern[str], Any]]:
     if not isinstance(names, Mapping):
         raise bad_argument("names", names, "a mapping of old paths to new ones")
     for old, new in names.items():

@@ -9,7 +9,7 @@ from typing import Any, overload
 import jax
 
 from jscope._arguments import bad_argument
-from jscope._params import Params, PyTree
+from jscope._params import NestedMapping, Params, PyTree
 from jscope._report import brief, some_of
 from jscope._spec import Specs
 from jscope.errors import LabelError
@@ -28,10 +28,8 @@ from jscope.tree._patterns import Pattern, choose, claim, show
 @overload
 def select(tree: Specs, pattern: Pattern, *, allow_empty: bool = ...) -> Specs: ...
 @overload
-def select(tree: Mapping[str, Any], pattern: Pattern, *, allow_empty: bool = ...) -> Params: ...
-def select(
-    tree: Mapping[str, Any], pattern: Pattern, *, allow_empty: bool = False
-) -> Params | Specs:
+def select(tree: NestedMapping, pattern: Pattern, *, allow_empty: bool = ...) -> Params: ...
+def select(tree: NestedMapping, pattern: Pattern, *, allow_empty: bool = False) -> Params | Specs:
     """The part of a tree that a pattern means, under the same full names; no empty scopes.
 
     Args:
@@ -65,10 +63,10 @@ def select(
 def partition(tree: Specs, *patterns: Pattern, allow_empty: bool = ...) -> tuple[Specs, ...]: ...
 @overload
 def partition(
-    tree: Mapping[str, Any], *patterns: Pattern, allow_empty: bool = ...
+    tree: NestedMapping, *patterns: Pattern, allow_empty: bool = ...
 ) -> tuple[Params, ...]: ...
 def partition(
-    tree: Mapping[str, Any], *patterns: Pattern, allow_empty: bool = False
+    tree: NestedMapping, *patterns: Pattern, allow_empty: bool = False
 ) -> tuple[Params | Specs, ...]:
     """Splits a tree into one part for each pattern, and the rest; ``merge`` puts them together.
 
@@ -107,8 +105,8 @@ def partition(
 @overload
 def merge(*trees: Specs) -> Specs: ...
 @overload
-def merge(*trees: Mapping[str, Any]) -> Params: ...
-def merge(*trees: Mapping[str, Any]) -> Params | Specs:
+def merge(*trees: NestedMapping) -> Params: ...
+def merge(*trees: NestedMapping) -> Params | Specs:
     """One tree of the variables and scopes of several, the inverse of ``partition``.
 
     Args:
@@ -167,7 +165,7 @@ def labels(
     tree: PyTree,
     patterns: Mapping[Any, Any],
     *,
-    default: Any = ...,
+    default: object = ...,
     allow_empty: bool = False,
 ) -> PyTree:
     """The same structure with a label for each leaf, for ``optax.multi_transform``.
@@ -198,7 +196,7 @@ def labels(
     if any(label is None for label in (default, *patterns.values())):
         raise bad_argument("label", None, "anything but None, which JAX takes for no leaf")
     items, structure = named(tree)
-    found: list[tuple[str, Any]] = [("", default)] * len(items)
+    found: list[tuple[str, object]] = [("", default)] * len(items)
     for pattern, label in patterns.items():
         for row, chosen in enumerate(choose(pattern, items, allow_empty=allow_empty)):
             if chosen and found[row][0] and found[row][1] != label:

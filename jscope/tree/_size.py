@@ -51,11 +51,11 @@ def nbytes(tree: PyTree) -> int:
 def _size(item: Item) -> tuple[int, int]:
     """The number of elements of a leaf, and the bytes of each."""
     name, leaf = item
+    if is_shaped(leaf):
+        return math.prod(leaf.shape), leaf.dtype.itemsize
     if isinstance(leaf, bool | int | float | complex):
         return 1, jnp.result_type(type(leaf)).itemsize  # as JAX would hold it
-    if not is_shaped(leaf):
-        raise _no_size(name, leaf)
-    return math.prod(leaf.shape), leaf.dtype.itemsize
+    raise _no_size(name, leaf)
 
 
 def _no_size(name: str, value: object) -> TreeTypeError:

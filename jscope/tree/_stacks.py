@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jscope._arguments import as_array
-from jscope._params import Params
+from jscope._params import NestedMapping, Params, PyTree
 from jscope._report import describe, is_shaped, near_names, quoted
 from jscope.errors import EmptySelectionError, LayersError
 from jscope.tree._names import flatten, unflatten
 
 
-def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:
+def stack_layers(tree: NestedMapping, scope: str = "", *, name: str = "layer") -> Params:
     """Moves params of layers ``layer_0 ... layer_{n-1}`` to the form of ``jscope.layer_stack``.
 
     Wherever a scope holds layers, their variables move into that scope, with a leading axis; layers
@@ -44,7 +43,7 @@ def stack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer
     """
     found: list[str] = []
 
-    def stack(at: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    def stack(at: str, tree: NestedMapping) -> dict[str, PyTree]:
         inner = {
             key: stack(f"{at}/{key}" if at else key, value) if isinstance(value, Mapping) else value
             for key, value in tree.items()
@@ -90,7 +89,7 @@ def _no_layers(scope: str, name: str) -> EmptySelectionError:
     )
 
 
-def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "layer") -> Params:
+def unstack_layers(tree: NestedMapping, scope: str = "", *, name: str = "layer") -> Params:
     """Moves params of a ``jscope.layer_stack`` to layers ``layer_0 ... layer_{n-1}``.
 
     The inverse of ``stack_layers`` where everything in ``scope`` belongs to the layers.
@@ -127,7 +126,7 @@ def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "lay
                 "give the scope that holds the stack and nothing else.",
             )
     done = False
-    result: dict[str, Any] = {}
+    result: dict[str, PyTree] = {}
     for key, leaf in flat.items():
         if not key.startswith(prefix):
             result[key] = leaf
@@ -139,7 +138,7 @@ def unstack_layers(tree: Mapping[str, Any], scope: str = "", *, name: str = "lay
     return unflatten(result)
 
 
-def _check_scope(tree: Mapping[str, Any], scope: str) -> None:
+def _check_scope(tree: NestedMapping, scope: str) -> None:
     names = flatten(tree)
     if not any(name.startswith(f"{scope}/") for name in names) and (scope or not names):
         known = {"/".join(name.split("/")[:-1]) for name in names}
@@ -156,7 +155,7 @@ def _no_scope(scope: str, known: Iterable[str]) -> EmptySelectionError:
     )
 
 
-def _stack(layers: Sequence[Any], names: Sequence[str], at: str) -> dict[str, Any]:
+def _stack(layers: Sequence[NestedMapping], names: Sequence[str], at: str) -> dict[str, PyTree]:
     """Layers as one tree whose leaves have a leading axis."""
     flat = [flatten(layer) for layer in layers]
     first, *others = ({name: describe(leaf) for name, leaf in layer.items()} for layer in flat)
@@ -169,7 +168,7 @@ def _stack(layers: Sequence[Any], names: Sequence[str], at: str) -> dict[str, An
                 "layers of one stack have the same names, shapes and dtypes.",
             )
 
-    def stack(leaves: Sequence[Any]) -> Any:
+    def stack(leaves: Sequence[PyTree]) -> PyTree:
         if isinstance(leaves[0], jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype)
         return jnp.stack([as_array("leaves of the layers", leaf) for leaf in leaves])
@@ -177,7 +176,7 @@ def _stack(layers: Sequence[Any], names: Sequence[str], at: str) -> dict[str, An
     return unflatten({name: stack([layer[name] for layer in flat]) for name in first}).to_dict()
 
 
-def _layer(leaf: Any, number: int) -> Any:
+def _layer(leaf: PyTree, number: int) -> PyTree:
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
     return leaf[number]
