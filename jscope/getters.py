@@ -252,17 +252,13 @@ def _not_in_values(name: str, *, known: Iterable[str]) -> VariableNotFoundError:
 def weight_normalization(names: _Names = "", *, allow_empty: bool = False) -> CustomGetter:
     """Splits a variable into direction and length (Salimans and Kingma 2016): w = g v / |v|.
 
-    Args:
+    As ``freeze``, with:
       names: Which variables: a pattern of ``jscope.tree``. Those of less than two axes pass as they
         are, as biases do, and so do those that are not trainable.
-      allow_empty: Whether the pattern may fit nothing.
 
     Returns:
       A custom getter. ``kernel`` of shape [..., units] becomes ``kernel_v`` of that shape and
       ``kernel_g`` [units], which starts at 1.
-
-    Raises:
-      EmptySelectionError: (ValueError) at the end of a pass, if no variable asked for fits.
 
     Example:
       >>> import jax.numpy as jnp

@@ -223,13 +223,7 @@ def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
     As in TF1, ``stddev`` is that of the distribution before it is cut: what is left of it has a
     standard deviation of 0.8796 ``stddev``. ``variance_scaling`` makes up for it, this does not.
 
-    Args:
-      mean: The mean.
-      stddev: The standard deviation before truncation.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument is no number, or ``stddev`` is negative;
-        and, when a variable is made, its dtype is no floating one.
+    All else as in ``random_normal``.
 
     Example:
       >>> import jscope as js
@@ -342,9 +336,8 @@ def glorot_normal() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.glorot_normal)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.glorot_normal
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(1.0, "fan_avg", "truncated_normal")
@@ -356,9 +349,8 @@ def he_uniform() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.he_uniform)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.he_uniform
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(2.0, "fan_in", "uniform")
@@ -370,9 +362,8 @@ def he_normal() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.he_normal)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.he_normal
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(2.0, "fan_in", "truncated_normal")
@@ -384,9 +375,8 @@ def lecun_uniform() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.lecun_uniform)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.lecun_uniform
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(1.0, "fan_in", "uniform")
@@ -398,9 +388,8 @@ def lecun_normal() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.lecun_normal)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.lecun_normal
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(1.0, "fan_in", "truncated_normal")

@@ -174,8 +174,8 @@ def test_the_docstring_of_a_public_name_has_an_example_that_runs_alone(name: str
     assert results.failed == 0
 
 
-# A docstring that tells only what differs from another's: "As ``f``, with:", or "As ``f``.".
-LIKE = re.compile(r"^As ``(\w+)``(?:, with(?=:\n)|(?=\.\n))", re.MULTILINE)
+# What a docstring says that tells only where the function differs from another one.
+LIKE = re.compile(r"^(?:As ``(\w+)``, with(?=:\n)|All else as in ``(\w+)``\.\n)", re.MULTILINE)
 
 
 def words_under(heading: str, text: str) -> set[str]:
@@ -188,7 +188,7 @@ def doc_of(name: str) -> tuple[str, str | None]:
     """A docstring, and the public function whose arguments, result and errors it takes over."""
     text = inspect.getdoc(public_things()[name]) or ""
     like = LIKE.search(text)
-    return text, like and f"{name.rpartition('.')[0]}.{like[1]}"
+    return text, like and f"{name.rpartition('.')[0]}.{like[1] or like[2]}"
 
 
 @pytest.mark.parametrize("name", public_things())
