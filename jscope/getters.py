@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _pass, tree
-from jscope._arguments import as_int, bad_argument, widened
+from jscope._arguments import bad_argument, check_size, widened
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
 from jscope._shape_dtype import dtype_or_none
@@ -331,10 +331,7 @@ def low_rank(
       >>> js.transform(fn).init(0)
       Params({'a': {'kernel': float32[8,4], 'kernel_a': float32[8,2], 'kernel_b': float32[2,4]}})
     """
-    count = as_int(rank)
-    if count is None or count < 1:
-        raise bad_argument("rank", rank, "an int of 1 or more")
-    rank = count
+    rank = check_size("rank", rank)
     fits = _Fits("low_rank", names, allow_empty)
 
     def getter(getter: CustomGetter, name: str, **request: Any) -> Any:

@@ -41,14 +41,6 @@ def check_activation(activation: Any, argument: str = "activation") -> None:
         raise bad_argument(argument, activation, "a function of the outputs, or None")
 
 
-def check_size(argument: str, value: Any) -> int:
-    """A number of units, filters, ...: an int of 1 or more."""
-    size = as_int(value)
-    if size is None or size < 1:
-        raise bad_argument(argument, value, "an int of 1 or more")
-    return size
-
-
 def check_sizes(argument: str, value: Any, rank: int) -> tuple[int, ...]:
     """A size for each spatial axis; an int stands for all of them."""
     found = value if isinstance(value, list | tuple) else [value] * rank

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope._arg_scope import add_arg_scope
-from jscope._arguments import bad_argument
+from jscope._arguments import bad_argument, check_size
 from jscope._params import PyTree
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import Initializer
 from jscope._template import Template, make_template
 from jscope._twins import scan
-from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
+from jscope.layers._arguments import Activation, Name, check_activation, check_array
 from jscope.layers._sharding import along_batch
 from jscope.layers._weights import Weight, ones, zeros
 
