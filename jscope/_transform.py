@@ -10,7 +10,7 @@ import jax
 from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
-from jscope._params import Params, grow, is_array, walk, wrap
+from jscope._params import Params, grow, is_array, params_of, walk, wrap
 from jscope._pass import Pass
 from jscope._reading import Blank, Given, Replay
 from jscope._report import initializer_error
@@ -400,7 +400,7 @@ def _initialize(
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, key, args, kwargs)
     params, state = (
-        wrap(grow((tuple(s.name.split("/")), values[s.name]) for s in specs if s.trainable is kind))
+        params_of((s.name, values[s.name]) for s in specs if s.trainable is kind)
         for kind in (True, False)
     )
     return params, state
@@ -421,7 +421,7 @@ def _computed(
     """
     wanted = [spec for spec in specs if spec.name not in sampled]
     arrays, merge = _split(args, kwargs)
-    given = wrap(grow((tuple(name.split("/")), value) for name, value in sampled.items()))
+    given = params_of(sampled.items())
 
     def trace(arrays: Any, given: Params) -> list[jax.Array]:
         values = Replay(given, key)

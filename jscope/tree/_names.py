@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from jscope._params import Params, PyTree, bad_key, grow, walk, wrap
+from jscope._params import Params, PyTree, bad_key, params_of, walk
 from jscope._spec import Specs
 from jscope.errors import NameClashError, TreeTypeError
 
@@ -90,10 +90,6 @@ def empty_scopes(tree: Mapping[str, Any]) -> list[Item]:
     return [
         ("/".join(path), leaf) for path, leaf in walk(Params(tree)) if isinstance(leaf, Mapping)
     ]
-
-
-def params_of(items: Iterable[Item]) -> Params:
-    return wrap(grow((tuple(name.split("/")), leaf) for name, leaf in items))
 
 
 def like(tree: Mapping[str, Any], items: Iterable[Item]) -> Params | Specs:
