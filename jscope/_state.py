@@ -80,9 +80,7 @@ def assign_add(name: str, value: Any) -> jax.Array:
       ...     js.get_variable("calls", initializer=0, trainable=False)
       ...     return js.assign_add("calls", 1)
       >>> net = js.transform_with_state(count)
-      >>> params, state = net.init(0)
-      >>> out, state = net.apply(params, state, None)
-      >>> print(out)
+      >>> print(net.apply(*net.init(0), None)[0])
       1
     """
     return _combine("assign_add", name, value, operator.add)
@@ -100,9 +98,7 @@ def assign_sub(name: str, value: Any) -> jax.Array:
       ...     js.get_variable("left", initializer=3, trainable=False)
       ...     return js.assign_sub("left", 1)
       >>> net = js.transform_with_state(countdown)
-      >>> params, state = net.init(0)
-      >>> out, state = net.apply(params, state, None)
-      >>> print(out)
+      >>> print(net.apply(*net.init(0), None)[0])
       2
     """
     return _combine("assign_sub", name, value, operator.sub)

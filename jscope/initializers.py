@@ -205,10 +205,8 @@ def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.random_normal(stddev=0.02)
-      ...     return js.get_variable("w", [3, 4], initializer=init)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.random_normal(stddev=0.02)
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return functools.partial(
@@ -227,10 +225,9 @@ def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.truncated_normal(stddev=0.02)
-      ...     return js.get_variable("w", [3, 4], initializer=init)
-      >>> bool(abs(js.transform(net).init(0)["w"]).max() <= 0.04)
+      >>> init = js.initializers.truncated_normal(stddev=0.02)
+      >>> net = js.transform(lambda: js.get_variable("w", [3, 4], initializer=init))
+      >>> bool(abs(net.init(0)["w"]).max() <= 0.04)
       True
     """
     return functools.partial(
@@ -254,10 +251,9 @@ def random_uniform(minval: float = 0, maxval: float | None = None) -> Initialize
     Example:
       >>> import jax.numpy as jnp
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.random_uniform(0, 10)
-      ...     return js.get_variable("digits", [5], jnp.int32, initializer=init)
-      >>> bool((js.transform(net).init(0)["digits"] < 10).all())
+      >>> init = js.initializers.random_uniform(0, 10)
+      >>> net = js.transform(lambda: js.get_variable("digits", [5], jnp.int32, initializer=init))
+      >>> bool((net.init(0)["digits"] < 10).all())
       True
     """
     low = number("minval", minval)
@@ -294,10 +290,8 @@ def variance_scaling(
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.variance_scaling(2.0, "fan_out", "untruncated_normal")
-      ...     return js.get_variable("w", [3, 3, 8, 16], initializer=init)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.variance_scaling(2.0, "fan_out", "untruncated_normal")
+      >>> js.transform(lambda: js.get_variable("w", [3, 3, 8, 16], initializer=init)).init(0)
       Params({'w': float32[3,3,8,16]})
     """
     if mode not in _MODES:
