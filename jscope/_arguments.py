@@ -25,6 +25,14 @@ def as_int(value: Any) -> int | None:
         return None
 
 
+def check_size(argument: str, value: Any, least: int = 1) -> int:
+    """A number of units, layers, ...: an int of ``least`` or more."""
+    size = as_int(value)
+    if size is None or size < least:
+        raise bad_argument(argument, value, f"an int of {least} or more")
+    return size
+
+
 def as_bool(value: object) -> bool | None:
     """A Python or NumPy bool as a bool; None for all else, arrays included."""
     return bool(value) if isinstance(value, bool | np.bool_) else None

@@ -14,7 +14,7 @@ from jscope._bars import check_assign, check_put
 from jscope._keys import after
 from jscope._lift import Lift, current_value
 from jscope._report import brief, report_at
-from jscope._state import unfit
+from jscope._state import check_fits
 from jscope.errors import Site, StateError, TransformError
 
 P = ParamSpec("P")
@@ -161,17 +161,7 @@ def put_carry(carry: Carry) -> None:
         value, old = carry.state[name], current_value(running, name)
         if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
             raise _leaked(name, running.here())
-        for what in ("shape", "dtype"):
-            if getattr(value, what) != getattr(old, what):
-                raise unfit(
-                    name,
-                    what,
-                    asked=getattr(value, what),
-                    found=getattr(old, what),
-                    aval=(old.shape, old.dtype),
-                    first=(),
-                    again=running.here(),
-                )
+        check_fits(running, name, value, old, ())
         running.write(name, value)
 
 

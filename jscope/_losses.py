@@ -50,14 +50,10 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
 def get_regularization_loss(scope: str | None = None) -> jax.Array:
     """The sum of ``get_regularization_losses(scope)``; 0 where there are none.
 
-    Args:
-      scope: As of ``get_regularization_losses``.
+    All else as in ``get_regularization_losses``.
 
     Returns:
       Scalar.
-
-    Raises:
-      NoPassError: (RuntimeError) called outside init, apply and specs.
 
     Example:
       >>> import jscope as js

@@ -199,7 +199,12 @@ def grow(items: Iterable[Leaf]) -> Tree:
     return root
 
 
-def _from_items(items: list[Leaf]) -> Params:
+def params_of(items: Iterable[tuple[str, Any]]) -> Params:
+    """Params of full names and leaves."""
+    return wrap(grow((tuple(name.split("/")), leaf) for name, leaf in items))
+
+
+def _from_items(items: list[tuple[tuple[str, ...], Any]]) -> Params:
     return wrap(grow(items))
 
 

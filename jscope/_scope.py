@@ -57,11 +57,6 @@ class VariableScope:
       name: Full name; empty for the root.
       reuse: True, False, None or AUTO_REUSE.
       initializer: Default initializer, and so on for the other options of ``variable_scope``.
-      regularizer: Default regularizer.
-      constraint: Default constraint.
-      partitioner: Default partitioner.
-      custom_getter: Getter around every request.
-      dtype: Default dtype.
 
     Raises:
       InvalidNameError, ReuseError, InitializerTypeError, ArgumentError: (ValueError) an option

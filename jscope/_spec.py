@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from jscope._params import Params, PyTree, grow, wrap
+from jscope._params import Params, PyTree, params_of
 from jscope._report import describe
 from jscope.errors import Site
 
@@ -132,12 +132,10 @@ class Specs(Mapping[str, VariableSpec]):
         return self._structs(trainable=False)
 
     def _structs(self, *, trainable: bool) -> Params:
-        return wrap(
-            grow(
-                (tuple(spec.name.split("/")), jax.ShapeDtypeStruct(spec.shape, spec.dtype))
-                for spec in self.values()
-                if spec.trainable is trainable
-            )
+        return params_of(
+            (name, jax.ShapeDtypeStruct(spec.shape, spec.dtype))
+            for name, spec in self.items()
+            if spec.trainable is trainable
         )
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._arguments import as_array, as_bool, as_int, bad_argument
+from jscope._arguments import as_array, as_bool, bad_argument, check_size
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
 from jscope._pass import Pass
@@ -59,10 +59,7 @@ def layer_stack(
       >>> net.init(0, jnp.ones([2, 3]))
       Params({'w': float32[12,3,3]})
     """
-    count = as_int(n)
-    if count is None or count < 0:
-        raise bad_argument("number of layers", n, "an int of 0 or more")
-    n = count
+    n = check_size("number of layers", n, least=0)
     if as_bool(checkpoint) is None:
         raise bad_argument("checkpoint", checkpoint, "True or False")
 

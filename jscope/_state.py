@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -15,10 +16,10 @@ from jscope._arguments import as_array, as_bool, bad_argument
 from jscope._bars import check_assign
 from jscope._names import check_name, join, not_a_name
 from jscope._pass import Pass
-from jscope._report import array_type, dims, near_names, report_at, some_of, where
+from jscope._report import describe, dims, near_names, report_at, some_of, where
 from jscope._request import Request, answer
 from jscope._reuse import AUTO_REUSE
-from jscope._spec import DType, Shape
+from jscope._spec import Shape
 from jscope.errors import (
     AssignmentError,
     Site,
@@ -70,17 +71,10 @@ def assign(name: str, value: ArrayLike) -> jax.Array:
 
 
 def assign_add(name: str, value: ArrayLike) -> jax.Array:
-    """Adds to a variable that is not trainable; see ``assign``.
+    """Adds to a variable that is not trainable.
 
-    Args:
-      name: Relative to the open scope; of a variable made with ``trainable=False``.
-      value: Array of the variable's shape and dtype. Python numbers take its dtype.
-
-    Returns:
-      The new value, of the variable's shape and dtype.
-
-    Raises:
-      JscopeError: As ``assign``.
+    As ``assign``, with:
+      value: What is added; an array of the variable's shape and dtype, or a Python number.
 
     Example:
       >>> import jscope as js
@@ -88,29 +82,17 @@ def assign_add(name: str, value: ArrayLike) -> jax.Array:
       ...     js.get_variable("calls", initializer=0, trainable=False)
       ...     return js.assign_add("calls", 1)
       >>> net = js.transform_with_state(count)
-      >>> params, state = net.init(0)
-      >>> out, state = net.apply(params, state, None)
-      >>> print(out)
+      >>> print(net.apply(*net.init(0), None)[0])
       1
     """
-    running, full = _named("assign_add", name)
-    old = _old(running, full)
-    value = _fitting(running, full, value, old)
-    return _assign(running, full, old, old + value)
+    return _combine("assign_add", name, value, operator.add)
 
 
 def assign_sub(name: str, value: ArrayLike) -> jax.Array:
-    """Subtracts from a variable that is not trainable; see ``assign``.
+    """Subtracts from a variable that is not trainable.
 
-    Args:
-      name: Relative to the open scope; of a variable made with ``trainable=False``.
-      value: Array of the variable's shape and dtype. Python numbers take its dtype.
-
-    Returns:
-      The new value, of the variable's shape and dtype.
-
-    Raises:
-      JscopeError: As ``assign``.
+    As ``assign``, with:
+      value: What is subtracted; an array of the variable's shape and dtype, or a Python number.
 
     Example:
       >>> import jscope as js
@@ -118,15 +100,10 @@ def assign_sub(name: str, value: ArrayLike) -> jax.Array:
       ...     js.get_variable("left", initializer=3, trainable=False)
       ...     return js.assign_sub("left", 1)
       >>> net = js.transform_with_state(countdown)
-      >>> params, state = net.init(0)
-      >>> out, state = net.apply(params, state, None)
-      >>> print(out)
+      >>> print(net.apply(*net.init(0), None)[0])
       2
     """
-    running, full = _named("assign_sub", name)
-    old = _old(running, full)
-    value = _fitting(running, full, value, old)
-    return _assign(running, full, old, old - value)
+    return _combine("assign_sub", name, value, operator.sub)
 
 
 def assign_moving_average(
@@ -142,14 +119,10 @@ def assign_moving_average(
 
     What is stored and returned is a statistic, without any gradient.
 
-    Args:
+    As ``assign``, with:
       name: Relative to the open scope; of a variable of floats made with ``trainable=False``.
-      value: Array of the variable's shape and dtype.
       decay: Scalar in [0, 1], a Python number or an array; cast to the variable's dtype.
       zero_debias: Whether to correct for the start at zero. TF1's default is True.
-
-    Returns:
-      The new value, of the variable's shape and dtype.
 
     Raises:
       JscopeError: As ``assign``.
@@ -184,6 +157,14 @@ def assign_moving_average(
     moved = _assign(running, f"{full}_biased", biased, biased - (biased - value) * rate)
     step = _assign(running, f"{full}_local_step", step, step + 1)
     return _assign(running, full, old, moved / (1 - (1 - rate) ** step))
+
+
+def _combine(
+    call: str, name: str, value: Any, change: Callable[[jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+    running, full = _named(call, name)
+    old = _old(running, full)
+    return _assign(running, full, old, change(old, _fitting(running, full, value, old)))
 
 
 def _named(call: str, name: str) -> tuple[Pass, str]:
@@ -283,17 +264,7 @@ def _fitting(running: Pass, full: str, value: ArrayLike, old: jax.Array) -> jax.
     if getattr(array, "weak_type", False) and jnp.issubdtype(old.dtype, _WEAK[array.dtype.kind]):
         array = array.astype(old.dtype)
     record = running.records.get(full)
-    for what in ("shape", "dtype"):
-        if getattr(array, what) != getattr(old, what):
-            raise unfit(
-                full,
-                what,
-                asked=getattr(array, what),
-                found=getattr(old, what),
-                aval=(old.shape, old.dtype),
-                first=record.sites if record else (),
-                again=running.here(),
-            )
+    check_fits(running, full, array, old, record.sites if record else ())
     return jax.lax.convert_element_type(array, array.dtype)  # no longer weakly typed
 
 
@@ -307,23 +278,24 @@ def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
     )
 
 
-def unfit(
-    name: str,
-    what: str,
-    *,
-    asked: Any,
-    found: Any,
-    aval: tuple[Shape, DType],
-    first: tuple[Site, ...],
-    again: tuple[Site, ...],
+def check_fits(running: Pass, name: str, value: Any, old: Any, first: tuple[Site, ...]) -> None:
+    """Raises AssignmentError unless a value has the shape and dtype of a variable's old one."""
+    for what in ("shape", "dtype"):
+        if getattr(value, what) != getattr(old, what):
+            raise _unfit(name, what, value, old, first, running.here())
+
+
+def _unfit(
+    name: str, what: str, value: Any, old: Any, first: tuple[Site, ...], again: tuple[Site, ...]
 ) -> AssignmentError:
+    asked, found = getattr(value, what), getattr(old, what)
     show = dims if what == "shape" else str
     origin = f"at {where(first)}" if first else "in the state given to apply"
     return AssignmentError(
         f"Trying to assign to variable {name}, but the value has {what} {show(asked)} and the "
         f"variable has {what} {show(found)}.",
         {
-            "first": f"{array_type(*aval)} {origin}",
+            "first": f"{describe(old)} {origin}",
             "again": f"at {where(again)}",
             "fix": f"assign a value whose {what} is {show(found)}.",
         },

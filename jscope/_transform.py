@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
@@ -11,7 +10,7 @@ import jax
 from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
-from jscope._params import NestedMapping, Params, PyTree, grow, is_array, walk, wrap
+from jscope._params import NestedMapping, Params, PyTree, grow, is_array, params_of, walk, wrap
 from jscope._pass import Pass
 from jscope._program import Start
 from jscope._reading import Blank, Given, Replay
@@ -145,10 +144,7 @@ def transform(
         return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
 
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        running = Pass(Given(params), _root(), as_key(rng))
-        with _complete(running, (params,), rng, fn, args, kwargs):
-            out: R = _pass.run(running, fn, args, kwargs)
-        return out
+        return _apply(fn, (params,), rng, args, kwargs)[0]
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
         return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
@@ -162,20 +158,16 @@ def transform_with_state(
 ) -> TransformedWithState[Concatenate[NestedMapping, NestedMapping, Rng, P], P, tuple[R, Params]]:
     """Makes pure functions of ``fn``, which may also make variables that are not trainable.
 
-    As ``transform``; variables with ``trainable=False`` live in a second tree, ``state``, which
-    ``fn`` changes by ``jscope.assign``. ``init`` returns initial values: what is assigned while
-    initializing is checked, and dropped.
+    Variables with ``trainable=False`` live in a second tree, ``state``, which ``fn`` changes by
+    ``jscope.assign``. ``init`` returns initial values: what is assigned while initializing is
+    checked, and dropped.
 
-    Args:
-      fn: A function of arrays and other values that calls ``get_variable``.
+    All else as in ``transform``.
 
     Returns:
       A TransformedWithState: ``init(rng, ...) -> (params, state)``,
       ``apply(params, state, rng, ...) -> (out, new_state)`` and ``specs(...)``. ``new_state`` has
       the names, shapes and dtypes of ``state``, and the same arrays where nothing was assigned.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) ``fn`` is not callable.
 
     Example:
       >>> import jax
@@ -205,10 +197,8 @@ def transform_with_state(
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> tuple[R, Params]:
-        running = Pass(Given(params, state, has_state=True), _root(), as_key(rng))
-        with _complete(running, (params, state), rng, fn, args, kwargs):
-            out: R = _pass.run(running, fn, args, kwargs)
-        return out, _new_state(state, running.level.values)
+        out, assigned = _apply(fn, (params, state), rng, args, kwargs)
+        return out, _new_state(state, assigned)
 
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
         return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
@@ -217,37 +207,34 @@ def transform_with_state(
     return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
 
 
-@contextlib.contextmanager
-def _complete(
-    running: Pass,
-    given: tuple[NestedMapping, ...],
-    rng: Rng,
-    fn: Function,
-    args: Args,
-    kwargs: Kwargs,
-) -> Iterator[None]:
-    """Raises TransformError if JAX left out code that numbers scopes or draws keys.
+def _apply(
+    fn: Callable[..., R], given: tuple[Any, ...], rng: Rng, args: Any, kwargs: Any
+) -> tuple[R, Mapping[str, Any]]:
+    """What ``fn`` returns, and what it assigns, with the params, or params and state, given.
 
-    Under ``jax.disable_jit``, and in an eager ``platform_dependent``, JAX runs one branch alone.
-    Names and keys after it would be others than in the compiled function: compare with that.
+    Raises TransformError if JAX left out code that numbers scopes or draws keys: under
+    ``jax.disable_jit``, and in an eager ``platform_dependent``, JAX runs one branch alone. Names
+    and keys after it would be others than in the compiled function: compare with that.
     """
+
+    def start(given: tuple[Any, ...], rng: Rng) -> Pass:
+        return Pass(Given(*given, has_state=len(given) > 1), _root(), as_key(rng))
+
+    running = start(given, rng)
     failed: JscopeError | None = None
     try:
-        yield
+        out: R = _pass.run(running, fn, args, kwargs)
     except JscopeError as error:  # of a variable that is taken for another one, perhaps
         if not _jaxapi.is_jit_disabled():
             raise
         failed = error
-    if not (_jaxapi.is_jit_disabled() or running.calls.skips):
-        return
-    if failed is None and not (running.numbering.numbered or running.level.keys.counts):
-        return
+    may_skip = _jaxapi.is_jit_disabled() or running.calls.skips
+    counted = running.numbering.numbered or running.level.keys.counts
+    if not may_skip or (failed is None and not counted):
+        return out, running.level.values
 
-    def whole(
-        given: tuple[NestedMapping, ...], rng: Rng, args: Args, kwargs: Kwargs
-    ) -> tuple[set[str], dict[str, int]]:
-        values = Given(*given, has_state=running.values.has_state)
-        compiled = Pass(values, _root(), as_key(rng))
+    def whole(given: tuple[Any, ...], rng: Rng, args: Any, kwargs: Any) -> Any:
+        compiled = start(given, rng)
         _pass.run(compiled, fn, args, kwargs)
         return compiled.numbering.numbered, compiled.level.keys.counts
 
@@ -257,6 +244,7 @@ def _complete(
         raise _skipped(sorted(missing)) from failed
     if failed is not None:
         raise failed
+    return out, running.level.values
 
 
 def _skipped(names: Sequence[str]) -> TransformError:
@@ -414,7 +402,7 @@ def _initialize(
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, key, args, kwargs)
     params, state = (
-        wrap(grow((tuple(s.name.split("/")), values[s.name]) for s in specs if s.trainable is kind))
+        params_of((s.name, values[s.name]) for s in specs if s.trainable is kind)
         for kind in (True, False)
     )
     return params, state
@@ -435,7 +423,7 @@ def _computed(
     """
     wanted = [spec for spec in specs if spec.name not in sampled]
     arrays, merge = _split(args, kwargs)
-    given = wrap(grow((tuple(name.split("/")), value) for name, value in sampled.items()))
+    given = params_of(sampled.items())
 
     def trace(arrays: Sequence[jax.Array], given: Params) -> list[jax.Array]:
         values = Replay(given, key)

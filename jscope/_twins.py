@@ -101,15 +101,9 @@ def checkpoint(fun: Callable[P, R], **options: Option) -> Callable[P, R]:
 
     Also called ``jscope.remat``.
 
-    Args:
+    As ``jit``, with:
       fun: A function of arrays.
       **options: Of ``jax.checkpoint``: ``policy``, ``prevent_cse``, ``static_argnums``, ...
-
-    Returns:
-      A function to be called inside a pass.
-
-    Raises:
-      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
 
     Example:
       >>> import jscope as js
@@ -212,21 +206,11 @@ def grad(
 ) -> Callable[P, PyTree]:
     """``jax.grad`` for functions that assign state; draws are those of the plain program.
 
-    Derives by arguments of ``fun``. Gradients by variables are taken outside, by params.
-
-    Args:
+    As ``value_and_grad``, with:
       fun: A function of arrays whose result, or first result with ``has_aux``, is a scalar.
-      argnums: Which arguments to derive by.
-      has_aux: Whether ``fun`` returns a pair (value, aux).
-      holomorphic: As of ``jax.grad``.
-      allow_int: As of ``jax.grad``.
-      **options: Others of ``jax.grad``.
 
     Returns:
       A function to be called inside a pass: ``gradient``, or ``(gradient, aux)``.
-
-    Raises:
-      NoPassError: (RuntimeError) the function was called outside init, apply and specs.
 
     Example:
       >>> import jscope as js
@@ -598,17 +582,10 @@ def switch(
 ) -> PyTree:
     """``jax.lax.switch`` whose branches may assign state; draws are those of the plain program.
 
-    Args:
+    As ``cond``, with:
       index: Scalar int, clamped to the number of branches.
       branches: Functions of the operands, of results of the same structure, shapes and dtypes.
-      *operands: Pytrees of arrays.
       **options: Of ``jax.lax.switch``.
-
-    Returns:
-      What the branch returned.
-
-    Raises:
-      NoPassError: (RuntimeError) called outside init, apply and specs.
 
     Example:
       >>> import jscope as js
@@ -660,21 +637,5 @@ _CONDITION = Bar(
     "assign it in body_fun.",
 )
 
-TWINS.update(
-    {
-        function.__name__
-        for function in (
-            checkpoint,
-            cond,
-            fori_loop,
-            grad,
-            jit,
-            map,
-            scan,
-            switch,
-            value_and_grad,
-            vmap,
-            while_loop,
-        )
-    }
-)
+_TWINS = checkpoint, cond, fori_loop, grad, jit, map, scan, switch, value_and_grad, vmap, while_loop
+TWINS.update(twin.__name__ for twin in _TWINS)

@@ -57,15 +57,7 @@ def max_norm(max_value: float = 2.0, axis: int | Sequence[int] = 0) -> Constrain
 def unit_norm(axis: int | Sequence[int] = 0) -> Constraint:
     """Scales to a norm of 1, as ``tf.keras.constraints.UnitNorm``: ``x / (norm + 1e-7)``.
 
-    Args:
-      axis: One axis or several, that a norm is taken over.
-
-    Returns:
-      Function of a value [...] that returns one of the same shape and dtype.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) ``axis`` is not of integers; and, from the function,
-        the value has no such axis or is of integers.
+    All else as in ``max_norm``.
 
     Example:
       >>> import jax.numpy as jnp

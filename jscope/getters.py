@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _pass, tree
-from jscope._arguments import as_int, bad_argument, widened
+from jscope._arguments import bad_argument, check_size, widened
 from jscope._params import NestedMapping
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
@@ -257,17 +257,13 @@ def _not_in_values(name: str, *, known: Iterable[str]) -> VariableNotFoundError:
 def weight_normalization(names: Pattern = "", *, allow_empty: bool = False) -> CustomGetter:
     """Splits a variable into direction and length (Salimans and Kingma 2016): w = g v / |v|.
 
-    Args:
+    As ``freeze``, with:
       names: Which variables: a pattern of ``jscope.tree``. Those of less than two axes pass as they
         are, as biases do, and so do those that are not trainable.
-      allow_empty: Whether the pattern may fit nothing.
 
     Returns:
       A custom getter. ``kernel`` of shape [..., units] becomes ``kernel_v`` of that shape and
       ``kernel_g`` [units], which starts at 1.
-
-    Raises:
-      EmptySelectionError: (ValueError) at the end of a pass, if no variable asked for fits.
 
     Example:
       >>> import jax.numpy as jnp
@@ -340,10 +336,7 @@ def low_rank(
       >>> js.transform(fn).init(0)
       Params({'a': {'kernel': float32[8,4], 'kernel_a': float32[8,2], 'kernel_b': float32[2,4]}})
     """
-    count = as_int(rank)
-    if count is None or count < 1:
-        raise bad_argument("rank", rank, "an int of 1 or more")
-    rank = count
+    rank = check_size("rank", rank)
     fits = _Fits("low_rank", names, allow_empty)
 
     def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:

@@ -207,10 +207,8 @@ def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.random_normal(stddev=0.02)
-      ...     return js.get_variable("w", [3, 4], initializer=init)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.random_normal(stddev=0.02)
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return functools.partial(
@@ -225,20 +223,13 @@ def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
     As in TF1, ``stddev`` is that of the distribution before it is cut: what is left of it has a
     standard deviation of 0.8796 ``stddev``. ``variance_scaling`` makes up for it, this does not.
 
-    Args:
-      mean: The mean.
-      stddev: The standard deviation before truncation.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument is no number, or ``stddev`` is negative;
-        and, when a variable is made, its dtype is no floating one.
+    All else as in ``random_normal``.
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.truncated_normal(stddev=0.02)
-      ...     return js.get_variable("w", [3, 4], initializer=init)
-      >>> bool(abs(js.transform(net).init(0)["w"]).max() <= 0.04)
+      >>> init = js.initializers.truncated_normal(stddev=0.02)
+      >>> net = js.transform(lambda: js.get_variable("w", [3, 4], initializer=init))
+      >>> bool(abs(net.init(0)["w"]).max() <= 0.04)
       True
     """
     return functools.partial(
@@ -262,10 +253,9 @@ def random_uniform(minval: float = 0, maxval: float | None = None) -> Initialize
     Example:
       >>> import jax.numpy as jnp
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.random_uniform(0, 10)
-      ...     return js.get_variable("digits", [5], jnp.int32, initializer=init)
-      >>> bool((js.transform(net).init(0)["digits"] < 10).all())
+      >>> init = js.initializers.random_uniform(0, 10)
+      >>> net = js.transform(lambda: js.get_variable("digits", [5], jnp.int32, initializer=init))
+      >>> bool((net.init(0)["digits"] < 10).all())
       True
     """
     low = number("minval", minval)
@@ -302,10 +292,8 @@ def variance_scaling(
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     init = js.initializers.variance_scaling(2.0, "fan_out", "untruncated_normal")
-      ...     return js.get_variable("w", [3, 3, 8, 16], initializer=init)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.variance_scaling(2.0, "fan_out", "untruncated_normal")
+      >>> js.transform(lambda: js.get_variable("w", [3, 3, 8, 16], initializer=init)).init(0)
       Params({'w': float32[3,3,8,16]})
     """
     if mode not in _MODES:
@@ -344,9 +332,8 @@ def glorot_normal() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.glorot_normal)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.glorot_normal
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(1.0, "fan_avg", "truncated_normal")
@@ -358,9 +345,8 @@ def he_uniform() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.he_uniform)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.he_uniform
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(2.0, "fan_in", "uniform")
@@ -372,9 +358,8 @@ def he_normal() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.he_normal)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.he_normal
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(2.0, "fan_in", "truncated_normal")
@@ -386,9 +371,8 @@ def lecun_uniform() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.lecun_uniform)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.lecun_uniform
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(1.0, "fan_in", "uniform")
@@ -400,9 +384,8 @@ def lecun_normal() -> Initializer:
 
     Example:
       >>> import jscope as js
-      >>> def net():
-      ...     return js.get_variable("w", [3, 4], initializer=js.initializers.lecun_normal)
-      >>> js.transform(net).init(0)
+      >>> init = js.initializers.lecun_normal
+      >>> js.transform(lambda: js.get_variable("w", [3, 4], initializer=init)).init(0)
       Params({'w': float32[3,4]})
     """
     return variance_scaling(1.0, "fan_in", "truncated_normal")

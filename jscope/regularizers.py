@@ -67,15 +67,7 @@ def l2(scale: float) -> Regularizer:
     ``tf.keras.regularizers.l2``, which has no half: for that one give twice its number. The
     gradient is ``scale * x``.
 
-    Args:
-      scale: What the half sum is multiplied by, at least 0. As in TF1, 0 is no regularizer at all:
-        ``jscope.no_regularizer``.
-
-    Returns:
-      Function of a value [...] that returns a scalar.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) ``scale`` is negative, or no number.
+    All else as in ``l1``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -90,15 +82,9 @@ def l2(scale: float) -> Regularizer:
 def l1_l2(scale_l1: float = 1.0, scale_l2: float = 1.0) -> Regularizer:
     """The sum of ``l1`` and ``l2``, as ``tf.contrib.layers.l1_l2_regularizer``.
 
-    Args:
+    As ``l1``, with:
       scale_l1: The scale of ``l1``, at least 0.
       scale_l2: The scale of ``l2``, at least 0.
-
-    Returns:
-      Function of a value [...] that returns a scalar.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) a scale is negative, or no number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,15 +107,11 @@ def orthogonal(scale: float) -> Regularizer:
 
     A value with fewer than two axes has no columns: None, so that a scope's biases may inherit it.
 
-    Args:
-      scale: What the sum is multiplied by, at least 0; 1e-4 in the paper. 0 is no regularizer at
-        all: ``jscope.no_regularizer``.
+    As ``l1``, with:
+      scale: What the sum is multiplied by, at least 0; 1e-4 in the paper. 0 is no regularizer.
 
     Returns:
       Function of a value [..., in, out] that returns a scalar.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) ``scale`` is negative, or no number.
 
     Example:
       >>> import jax.numpy as jnp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -43,15 +43,7 @@ def check_activation(activation: object, argument: str = "activation") -> None:
         raise bad_argument(argument, activation, "a function of the outputs, or None")
 
 
-def check_size(argument: str, value: object) -> int:
-    """A number of units, filters, ...: an int of 1 or more."""
-    size = as_int(value)
-    if size is None or size < 1:
-        raise bad_argument(argument, value, "an int of 1 or more")
-    return size
-
-
-def check_sizes(argument: str, value: object, rank: int) -> tuple[int, ...]:
+def check_sizes(argument: str, value: Any, rank: int) -> tuple[int, ...]:
     """A size for each spatial axis; an int stands for all of them."""
     found = value if isinstance(value, list | tuple) else [value] * rank
     sizes = [as_int(size) for size in found]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Activation, Name, Sizes, check_activation, check_size
+from jscope.layers._arguments import Activation, Name, Sizes, check_activation
 from jscope.layers._weights import Weight, finish, layer_scope, zeros
 from jscope.layers._windows import Grid, check_images
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
+from jscope.layers._arguments import Activation, Name, check_activation, check_array
 from jscope.layers._weights import Weight, finish, layer_scope, zeros
 
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jscope._arg_scope import add_arg_scope
+from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Name, check_array, check_size
+from jscope.layers._arguments import Name, check_array
 from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import Weight, layer_scope
 

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope._arg_scope import add_arg_scope
-from jscope._arguments import bad_argument
+from jscope._arguments import bad_argument, check_size
 from jscope._params import PyTree
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
-from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_size
+from jscope.layers._arguments import Activation, Name, check_activation, check_array
 from jscope.layers._sharding import along_batch
 from jscope.layers._weights import Weight, ones, zeros
 
@@ -147,11 +147,10 @@ def gru(
     ``candidate/bias`` [units], of the inputs' dtype. The candidate n sees the inputs and ``r * h``,
     and ``h = u * h + (1 - u) * n``.
 
-    Args:
+    As ``lstm``, with:
       units: Size of the outputs and of the state.
       activation: Of the candidate, in place of tanh.
-      reuse: As of ``variable_scope``; then the name is not numbered. One cell always shares with
-        itself.
+      reuse: As of ``lstm``.
       kernel_initializer: Else the scope's, else glorot_uniform.
       bias_initializer: Else ones for the gates, so that the state is kept at first, and zeros for
         the candidate.
@@ -159,13 +158,7 @@ def gru(
         as in TF1.
 
     Returns:
-      ``cell(inputs, state) -> (h, h)``, for inputs [batch, features] and a state [batch, units],
-      with ``cell.zero_state(batch_size, dtype)``, ``cell.state_size`` and ``cell.output_size``. For
-      ``dynamic_rnn``, or to be called step by step.
-
-    Raises:
-      ArgumentError: (ValueError, TypeError) an argument cannot be used.
-      JscopeError: As ``get_variable`` and ``make_template``; when the cell is called.
+      A cell as of ``lstm``: ``cell(inputs, state) -> (h, h)``, for a state [batch, units].
 
     Example:
       >>> import jax.numpy as jnp

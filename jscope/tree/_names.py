@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 
-from jscope._params import NestedMapping, Params, PyTree, bad_key, grow, walk, wrap
+from jscope._params import NestedMapping, Params, PyTree, bad_key, params_of, walk
 from jscope._spec import Specs
 from jscope.errors import NameClashError, TreeTypeError
 
@@ -92,11 +92,7 @@ def empty_scopes(tree: NestedMapping) -> list[Item]:
     ]
 
 
-def params_of(items: Iterable[Item]) -> Params:
-    return wrap(grow((tuple(name.split("/")), leaf) for name, leaf in items))
-
-
-def like(tree: NestedMapping, items: Iterable[Item]) -> Params | Specs:
+def like(tree: Mapping[str, Any], items: Iterable[Item]) -> Params | Specs:
     """Specs if ``tree`` is Specs, else Params."""
     return Specs(leaf for _, leaf in items) if isinstance(tree, Specs) else params_of(items)
 

@@ -9,19 +9,11 @@ from typing import Any, overload
 import jax
 
 from jscope._arguments import bad_argument
-from jscope._params import NestedMapping, Params, PyTree
+from jscope._params import NestedMapping, Params, PyTree, params_of
 from jscope._report import brief, some_of
 from jscope._spec import Specs
 from jscope.errors import LabelError
-from jscope.tree._names import (
-    Item,
-    check_distinct,
-    empty_scopes,
-    leaves_of,
-    like,
-    named,
-    params_of,
-)
+from jscope.tree._names import Item, check_distinct, empty_scopes, leaves_of, like, named
 from jscope.tree._patterns import Pattern, choose, claim, show
 
 
@@ -139,11 +131,9 @@ def merge(*trees: NestedMapping) -> Params | Specs:
 def mask(tree: PyTree, pattern: Pattern, *, allow_empty: bool = False) -> PyTree:
     """The same structure with True where a pattern matches, for ``optax.masked`` and the like.
 
-    Args:
+    As ``select``, with:
       tree: Nested mapping or any pytree that holds some, such as the state of an optimizer; or
         Specs.
-      pattern: As in ``select``.
-      allow_empty: Whether a pattern may select nothing.
 
     Returns:
       The tree with True or False, Python's, for each leaf; of Specs, Params of those.

@@ -33,11 +33,7 @@ def count(tree: PyTree) -> int:
 def nbytes(tree: PyTree) -> int:
     """The number of bytes of all arrays of a tree, each counted whole however it is sharded.
 
-    Args:
-      tree: Any pytree of arrays, shapes (``jax.ShapeDtypeStruct``) or numbers; or Specs.
-
-    Raises:
-      CheckError: (ValueError) a leaf is something else.
+    All else as in ``count``.
 
     Example:
       >>> import jax.numpy as jnp

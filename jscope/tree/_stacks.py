@@ -94,10 +94,8 @@ def unstack_layers(tree: NestedMapping, scope: str = "", *, name: str = "layer")
 
     The inverse of ``stack_layers`` where everything in ``scope`` belongs to the layers.
 
-    Args:
-      tree: Params, state, gradients or specs' ShapeDtypeStructs; nested mapping.
+    As ``stack_layers``, with:
       scope: Full name of the scope that the stack was called in; the root if empty.
-      name: What the names of the layers are to start with.
 
     Returns:
       The tree in which ``w`` of shape [n, ...] in ``scope`` became ``layer_i/w`` of shape [...].
