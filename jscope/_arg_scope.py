@@ -120,6 +120,11 @@ def arg_scope(functions: Iterable[Function] | Defaults, **defaults: PyTree) -> I
             _jaxapi.set_context(context)
 
 
+def current_key() -> Hashable:
+    """What is equal where the same defaults are in force."""
+    return _key(_current.get())
+
+
 def _key(defaults: Defaults) -> Hashable:
     """Defaults as a part of the key of JAX's caches: equal for equal ones, and it holds them."""
     return frozenset(

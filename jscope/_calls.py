@@ -143,7 +143,7 @@ class Calls:
     Parts of the pass that have state and keys of their own start in the code ``inner_entry``.
     """
 
-    __slots__ = ("_entries", "_entry", "_guard", "_infos", "_runs", "skips")
+    __slots__ = ("_entries", "_entry", "_guard", "_infos", "_runs", "replayed", "skips")
 
     def __init__(
         self, entry: types.CodeType, inner_entry: types.CodeType, guard: TraceGuard
@@ -151,6 +151,9 @@ class Calls:
         self._guard = guard  # knows the current trace
         self._entry = entry
         self._entries = (entry, inner_entry)
+        # Where a planned function asked for what is asked for now, in its place, and how many parts
+        # of raw sites are of frames around the function.
+        self.replayed: tuple[RawSites, int] | None = None
         self.skips = False  # whether JAX chose a branch by itself, and may have left others out
         self._infos: dict[Hashable, CallInfo] = {}  # held, so that their addresses stay theirs
         self._runs: dict[TraceRef, Place] = {}  # trace -> its call and itself
@@ -176,8 +179,13 @@ class Calls:
             frame = frame.f_back  # type: ignore[assignment] # the entry is further out
             code = frame.f_code
         if by_jax or self._guard.last is not level.trace:
-            return tuple(found), level.place + self._inside(start, level)
-        return tuple(found), level.place
+            place = level.place + self._inside(start, level)
+        else:
+            place = level.place
+        if self.replayed is not None:
+            sites, depth = self.replayed
+            found[len(found) - depth : len(found) - depth] = sites
+        return tuple(found), place
 
     def _inside(self, start: types.FrameType, level: Part) -> Place:
         """The calls between a request and the function of its level."""

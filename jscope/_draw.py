@@ -45,7 +45,15 @@ def next_rng_key() -> jax.Array:
     if running.level.keys.key is None:
         raise _no_rng(running.here())
     check_draw(running)
-    return running.level.keys.draw(running.prefix)
+    return draw(running)
+
+
+def draw(running: _pass.Pass) -> jax.Array:
+    """The next key of the open scope, where keys may be drawn."""
+    keys, scope = running.level.keys, running.prefix
+    if running.recorder is not None:
+        running.recorder.drew(scope, keys.counts.get(scope, 0))
+    return keys.draw(scope)
 
 
 def _no_rng(sites: tuple[Site, ...]) -> RngError:

@@ -82,6 +82,8 @@ def functionalize(
       [2. 2.] 1.0
     """
     running = _pass.current("functionalize")
+    if running.recorder is not None:
+        running.recorder.refuse("it calls functionalize")
     lift = Lift(running)
     running.lifts.append(lift)
     weak = weakref.ref(lift)  # other libraries' caches keep functions, and must not keep the pass

@@ -7,10 +7,43 @@ from typing import Any
 from jscope import _pass
 from jscope._names import check_name, not_a_name
 from jscope._pass import Pass
+from jscope._reading import Inner
 from jscope._request import Request, answer, check_above
 from jscope._reuse import check_reuse
 from jscope._settings import CustomGetter
 from jscope._shape_dtype import FLOAT32, as_constant, asked_dtype, dtype_or_none
+
+
+def ask(
+    running: Pass, asked: Request, getter: CustomGetter | None = None, *, inherits: bool = False
+) -> Any:
+    """The answer to a request, by custom getters if there are any.
+
+    Args:
+      running: The pass.
+      asked: The request.
+      getter: One that the request gave in place of those of the scopes.
+      inherits: Whether its mode of reuse is that of the open scope.
+    """
+    if type(running.values) is Inner:
+        return running.values.asked(running.level, asked.name)
+    chosen = running.settings.custom_getter if getter is None else getter
+    if chosen is None:
+        if running.records.renamed:
+            running.records.renamed.pop(asked.name, None)
+        value = answer(running, asked)
+    else:
+        value = call_getter(running, chosen, asked)
+    if running.recorder is not None:
+        running.recorder.requested(
+            running.prefix,
+            asked,
+            running.records.get(asked.name) if chosen is None else None,
+            running.calls.observe(running.level)[0],
+            inherits=inherits,
+            getter="" if chosen is None else "scope" if getter is None else "own",
+        )
+    return value
 
 
 def call_getter(running: Pass, getter: CustomGetter, asked: Request) -> Any:

@@ -491,3 +491,13 @@ def prune(closed: Jaxpr) -> tuple[Callable[..., Sequence[jax.Array]], tuple[bool
 
     jaxpr, used = _dce(closed, None)
     return jaxpr_as_fun(ClosedJaxpr(jaxpr, closed.consts)), tuple(used)
+
+
+def shared_config_key() -> Any:
+    """The same without jscope's own key."""
+    context = get_context()
+    set_context(None)
+    try:
+        return config_key()
+    finally:
+        set_context(context)

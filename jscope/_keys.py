@@ -34,6 +34,11 @@ def draw_words(scope: str, number: int) -> np.ndarray:
     return _words(hashlib.blake2b(text, digest_size=8, person=b"draw"))
 
 
+def draw_name(scope: str, number: int) -> str:
+    """What the draw ``number`` of a scope is called among keys that are given."""
+    return f"{scope}#{number}"
+
+
 def _encode(name: str) -> bytes:
     texts = [component.encode() for component in name.split("/")]
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
@@ -80,17 +85,20 @@ class Keys:
       key: None where there is no randomness.
       folds: Numbers of this iteration and of those around it, innermost first.
       counts: How many keys were drawn in each scope.
+      given: The keys of draws, where they do not follow from ``key``: those of ``draw_name``.
     """
 
-    __slots__ = ("_forks", "counts", "folds", "key")
+    __slots__ = ("_forks", "counts", "folds", "given", "key")
 
     def __init__(
         self,
         key: jax.Array | None,
         folds: tuple[Fold, ...] = (),
         counts: Mapping[str, int] | None = None,
+        given: Mapping[str, jax.Array] | None = None,
     ) -> None:
         self.key = key
+        self.given = given
         self.folds = folds
         self.counts = dict(counts or {})
         self._forks: list[_Fork] = []
@@ -99,8 +107,11 @@ class Keys:
         """The next key of a scope; the caller has made sure that there is one."""
         number = self.counts.get(scope, 0)
         self.counts[scope] = number + 1
-        assert self.key is not None
-        key = named_key(self.key, draw_words(scope, number))
+        if self.given is None:
+            assert self.key is not None
+            key = named_key(self.key, draw_words(scope, number))
+        else:
+            key = self.given[draw_name(scope, number)]
         return numbered_key(key, (fold() for fold in self.folds))
 
     def raise_counts(self, counts: Mapping[str, int]) -> None:

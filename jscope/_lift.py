@@ -98,6 +98,7 @@ class Lift:
                 around.key if key is None else key,
                 (fold, *around.folds) if fold else around.folds,
                 self.counts,
+                around.given if key is None else None,
             ),
             values=values,
             carried=None if values is None else tuple(values),

@@ -24,6 +24,7 @@ from jscope._numbering import Numbering
 from jscope._program import Program
 from jscope._reading import Values
 from jscope._record import Record, Records
+from jscope._recorder import Recorder
 from jscope._report import where
 from jscope._settings import Settings
 from jscope._spec import Args, Kwargs, Shape, VariableSpec
@@ -41,8 +42,7 @@ R = TypeVar("R")
 class Scope(Protocol):
     """A scope, of ``variable_scope``."""
 
-    @property
-    def _settings(self) -> Settings: ...
+    def _in(self, running: Pass | None) -> Settings: ...
 
 
 class Entry(Protocol):
@@ -82,6 +82,7 @@ class Pass:
         "numbering",
         "prefix",
         "programs",
+        "recorder",
         "records",
         "scope",
         "settings",
@@ -94,6 +95,7 @@ class Pass:
         self.values = values
         self.level = Level(None, Keys(key), planning=values.planning)
         self.lifts: list[Lifted] = []  # of functionalize; functions of it do not keep them alive
+        self.recorder: Recorder | None = None
         self.records = Records()
         self.programs: dict[Hashable, Program] = {}  # of the library's initializers
         self.changed: dict[Scope, Settings] = {}  # by setters, for this pass
@@ -103,7 +105,7 @@ class Pass:
         self.calls = Calls(run.__code__, enter.__code__, self.guard)
         self.scope: Scope = root
         self.prefix = ""
-        self.settings: Settings = root._settings
+        self.settings: Settings = root._in(None)
         self.entries: list[Entry] = []
         self.frozen = 0  # how many calls are open that must not make variables
         self.watched: dict[Watcher, Any] = {}  # who checks the pass once ``fn`` is done -> facts
@@ -158,6 +160,8 @@ class Pass:
 
     def within(self, scope: str | None) -> list[Record]:
         """The variables of a scope, given by its full name, that the open level sees."""
+        if self.recorder is not None:
+            self.recorder.refuse("it looks at the variables of other functions")
         if scope is not None:
             if not isinstance(scope, str):
                 raise bad_argument("scope", scope, "a full name or None")

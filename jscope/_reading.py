@@ -11,6 +11,7 @@ import numpy as np
 
 from jscope import _jaxapi
 from jscope._keys import named_key, or_any, words
+from jscope._level import Level
 from jscope._params import Params, PyTree, not_a_mapping, walk
 from jscope._program import Program, Start
 from jscope._report import near_names, quoted, report_at
@@ -299,3 +300,59 @@ class Replay(Given):
 
     def read(self, name: str, trainable: bool) -> jax.Array | None:
         return self.computed.get(name, self.find(name))
+
+
+class NotPlannedError(Exception):
+    """A function asked for something else than when it was planned."""
+
+
+class Inner:
+    """Values of a function that was planned, and now runs as a pure one: they are arguments."""
+
+    planning = False
+
+    def __init__(
+        self,
+        values: Mapping[str, PyTree],
+        state: Mapping[str, jax.Array],
+        *,
+        initializing: bool,
+        has_state: bool,
+    ) -> None:
+        self.initializing = initializing
+        self.has_state = has_state
+        self._values = values
+        self._state = state
+        self.used: set[str] = set()
+
+    def asked(self, level: Level | None, name: str) -> PyTree:
+        """The answer to a request from ``level``."""
+        self.used.add(name)
+        while level is not None:
+            if name in level.values:
+                return level.values[name]
+            level = level.parent
+        found = self._values if name in self._values else self._state
+        if name not in found:
+            raise NotPlannedError(f"it asked for {name}, which it did not ask for before")
+        return found[name]
+
+    def make(
+        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+    ) -> jax.Array | None:
+        raise AssertionError(name)  # nothing is made
+
+    def read(self, name: str, trainable: bool) -> jax.Array | None:
+        return self.find(name, trainable)
+
+    def find(self, name: str, trainable: bool = True) -> jax.Array | None:
+        return (self._values if trainable else self._state).get(name)
+
+    def names(self) -> list[str]:
+        return [*self._values, *self._state]
+
+    def state_names(self) -> list[str]:
+        return list(self._state)
+
+    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
+        return NotPlannedError(f"it asked for {name}, which it did not ask for before")

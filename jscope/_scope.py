@@ -113,12 +113,17 @@ class VariableScope:
 
     @property
     def _settings(self) -> Settings:
+        _looks("it looks at the defaults of a scope")
         running = _pass.find()
+        return self._in(running)
+
+    def _in(self, running: Pass | None) -> Settings:
         return self._base if running is None else running.changed.get(self, self._base)
 
     @property
     def name(self) -> str:
         """Full name, without a trailing slash; empty for the root."""
+        _looks("it looks at the name of a scope")
         return self._name
 
     @property
@@ -238,6 +243,13 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
 def _call_getter(custom: CustomGetter, getter: CustomGetter, args: Args, request: Kwargs) -> PyTree:
     """By keyword, unless a getter passed the name on by position."""
     return custom(getter, *args, **request) if args else custom(getter=getter, **request)
+
+
+def _looks(reason: str) -> None:
+    """Notes that a function depends on the scope around it."""
+    running = _pass.peek()
+    if running is not None and running.recorder is not None:
+        running.recorder.refuse(reason)
 
 
 def get_variable_scope() -> VariableScope:
@@ -384,7 +396,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             raise _twice(self._label())
         if self._values is not None:
             _check_values(self._values)
-        self._entry = entry = _open(
+        self._entry = entry = open_scope(
             running,
             self._name_or_scope,
             self._default_name,
@@ -403,7 +415,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
     ) -> None:
         running = _pass.peek()
         entry = self._entry
-        label = entry.scope.name if entry else self._label()
+        label = entry.scope._name if entry else self._label()
         if running is None or entry is None or not running.entries:
             raise _wrong_order(label, None)
         if running.entries[-1] is not entry:
@@ -430,7 +442,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
 
     def _label(self) -> str:
         scope = self._name_or_scope
-        return scope.name if isinstance(scope, VariableScope) else scope or str(self._default_name)
+        return scope._name if isinstance(scope, VariableScope) else scope or str(self._default_name)
 
     def __repr__(self) -> str:
         return f"variable_scope({self._label()!r})"
@@ -520,16 +532,18 @@ class _Entry:
         running.settings = self.scope._base
 
     def close(self, running: Pass) -> None:
+        if running.recorder is not None:
+            running.recorder.closed()
         running.entries.pop()
         running.scope, running.prefix = self._outer
-        running.settings = running.scope._settings
+        running.settings = running.scope._in(running)
         self._node.open -= 1
         self._node.close()
         if self._named is not None:
             self._named.__exit__(None, None, None)
 
 
-def _open(
+def open_scope(
     running: Pass,
     name_or_scope: str | VariableScope | None,
     default_name: str | None,
@@ -541,7 +555,7 @@ def _open(
     place = running.calls.observe(running.level)[1]
     outer = running.settings
     if isinstance(name_or_scope, VariableScope):
-        full, outer = name_or_scope._name, name_or_scope._settings
+        full, outer = name_or_scope._name, name_or_scope._in(running)
         label = full.rpartition("/")[2]
     else:
         name = name_or_scope
@@ -563,6 +577,8 @@ def _open(
     scope = VariableScope._make(full, settings)
     entry = _Entry(running, scope, node, label if named and label else None, place)
     entry.push(running)
+    if running.recorder is not None:
+        running.recorder.opened(scope, full, name_or_scope, default_name, reuse, options, place)
     return entry
 
 

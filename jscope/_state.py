@@ -14,10 +14,11 @@ from jax.typing import ArrayLike, DTypeLike
 from jscope import _jaxapi, _pass
 from jscope._arguments import as_array, as_bool, bad_argument
 from jscope._bars import check_assign
+from jscope._getter import ask
 from jscope._names import check_name, join, not_a_name
 from jscope._pass import Pass
 from jscope._report import describe, dims, near_names, report_at, some_of, where
-from jscope._request import Request, answer
+from jscope._request import Request
 from jscope._reuse import AUTO_REUSE
 from jscope._spec import Shape
 from jscope.errors import (
@@ -180,7 +181,7 @@ def _beside(running: Pass, full: str, shape: Shape, dtype: DTypeLike) -> jax.Arr
     """A variable of zeros that goes with another one, without any gradient."""
     zeros = jax.nn.initializers.zeros
     asked = Request(full, shape, dtype, zeros, no_regularizer, AUTO_REUSE, trainable=False)
-    value: jax.Array = jax.lax.stop_gradient(answer(running, asked))
+    value: jax.Array = jax.lax.stop_gradient(ask(running, asked))
     return value
 
 
@@ -198,6 +199,8 @@ def _old(running: Pass, full: str) -> jax.Array:
     if record is not None and record.facts.trainable:
         raise _is_trainable(full, first=record.sites, again=running.here())
     check_assign(running, full)
+    if running.recorder is not None:
+        running.recorder.looked(running.prefix, full)
     found: jax.Array = running.look(full, (), False)[0] if record is None else running.read(record)
     return found
 

@@ -66,12 +66,16 @@ class Template(Generic[P, R]):
     def variable_scope(self) -> VariableScope | None:
         """The scope of its variables; None before the first call of the running pass."""
         running = _pass.find()
+        if running is not None and running.recorder is not None:
+            running.recorder.refuse("it looks at the scope of a template")
         progress = running.templates.get(self) if running else None
         return progress.scope if progress else self._scope
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function in the template's scope."""
         running = _pass.current("a template")
+        if running.recorder is not None:
+            running.recorder.refuse("it calls a template")
         progress = running.templates.setdefault(self, _Progress(self._scope))
         try:
             if progress.called:

@@ -238,7 +238,7 @@ def _apply(
         _pass.run(compiled, fn, args, kwargs)
         return compiled.numbering.numbered, compiled.level.keys.counts
 
-    numbered, counts = _abstractly(whole, given, rng, args, kwargs)
+    numbered, counts = abstractly(whole, given, rng, args, kwargs)
     missing = numbered - running.numbering.numbered
     if missing or counts != running.level.keys.counts:
         raise _skipped(sorted(missing)) from failed
@@ -370,11 +370,11 @@ def _abstract(
         starts = {x.name: x.start for x in running.records.values() if not x.is_computed}
         return _Abstract(running.specs(), starts)
 
-    return _abstractly(facts, args, kwargs)
+    return abstractly(facts, args, kwargs)
 
 
 @jax.disable_jit(False)  # under which JAX leaves out branches and loop bodies
-def _abstractly(run: Callable[..., T], *given: PyTree) -> T:
+def abstractly(run: Callable[..., T], *given: PyTree) -> T:
     """What ``run`` finds out, which is no array, without computing anything."""
     arrays, merge = _split(given, {})
     found: list[T] = []

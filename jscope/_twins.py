@@ -20,6 +20,7 @@ from jscope._arguments import as_array, bad_argument
 from jscope._bars import TWINS
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, pair
+from jscope._once import traced_once
 from jscope._params import PyTree
 from jscope._spec import Function
 from jscope._split import split
@@ -93,7 +94,10 @@ def jit(fun: Function | None = None, /, **options: Option) -> Function:
         return functools.partial(jit, **options)
     if "out_shardings" in options:
         options["out_shardings"] = (options["out_shardings"], None)
-    return _once("jit", fun, lambda inner: jax.jit(inner, **options))
+    static = options.get("static_argnums"), options.get("static_argnames")
+    # JAX takes no arguments by keyword beside in_shardings.
+    shares = "in_shardings" not in options
+    return traced_once("jit", fun, lambda f: jax.jit(f, **options), static if shares else None)
 
 
 def checkpoint(fun: Callable[P, R], **options: Option) -> Callable[P, R]:
@@ -115,7 +119,10 @@ def checkpoint(fun: Callable[P, R], **options: Option) -> Callable[P, R]:
       >>> net.apply(*net.init(0), None)[1]["calls"].tolist()
       1
     """
-    return _once("checkpoint", fun, lambda inner: jax.checkpoint(inner, **options))
+    static = options.get("static_argnums"), None
+    shares = not isinstance(options.get("prevent_cse"), tuple)  # which says it for each argument
+    transformer = functools.partial(jax.checkpoint, **options)
+    return traced_once("checkpoint", fun, transformer, static if shares else None)
 
 
 def value_and_grad(

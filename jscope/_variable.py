@@ -9,9 +9,9 @@ import jax
 from jax.typing import DTypeLike
 
 from jscope import _pass
-from jscope._getter import call_getter
+from jscope._getter import ask
 from jscope._names import check_name, is_name, not_a_name
-from jscope._request import Request, answer
+from jscope._request import Request
 from jscope._settings import CustomGetter, check_getter
 from jscope._spec import Constraint, InitializerLike, Partitioner, Regularizer
 
@@ -104,12 +104,5 @@ def get_variable(
         partitioner,
         constraint,
     )
-    getter = settings.custom_getter if custom_getter is None else check_getter(custom_getter)
-    value: jax.Array
-    if getter is None:
-        if running.records.renamed:
-            running.records.renamed.pop(asked.name, None)
-        value = answer(running, asked)
-    else:
-        value = call_getter(running, getter, asked)
+    value: jax.Array = ask(running, asked, check_getter(custom_getter), inherits=True)
     return value

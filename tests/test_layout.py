@@ -16,6 +16,7 @@ import jax
 import pytest
 
 import jscope as js
+import jscope.testing
 
 PACKAGE = Path(js.__file__).parent
 
@@ -40,8 +41,9 @@ ORDER = [
     "_program",
     "_sampling",
     "_record",
-    "_reading",
+    "_recorder",
     "_level",
+    "_reading",
     "_check",
     "_constrain",
     "_pass",
@@ -72,6 +74,7 @@ ORDER = [
     "_functionalize",
     "_stack",
     "_split",
+    "_once",
     "_twins",
     "layers._arguments",
     "layers._weights",
@@ -86,6 +89,7 @@ ORDER = [
     "layers._norm",
     "layers._recurrent",
     "layers",
+    "testing",
     "_tf1",
     "__init__",
 ]
@@ -99,6 +103,7 @@ PUBLIC = [
     js.initializers,
     js.layers,
     js.regularizers,
+    jscope.testing,
     js.tree,
 ]
 
@@ -148,7 +153,7 @@ def test_all_is_what_can_be_imported() -> None:
         for name in module.__all__:
             assert hasattr(module, name)
     public = {name for name in vars(js) if not name.startswith("_")}
-    assert public == set(js.__all__)
+    assert public == {*js.__all__, "testing"}  # which is there once it is imported
 
 
 def public_things() -> dict[str, Any]:
@@ -246,5 +251,5 @@ def test_every_python_block_of_the_readme_runs(number: int) -> None:
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_completion_shows_public_names_only(module: Any) -> None:
-    shown = [name for name in dir(module) if not name.startswith("_")]
+    shown = [name for name in dir(module) if not name.startswith("_") and name != "testing"]
     assert sorted(shown) == sorted(name for name in module.__all__ if not name.startswith("_"))

@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from networks import (
+    DEPTH,
     HAIKU,
     JSCOPE,
     JSCOPE_LOOP,
@@ -44,6 +45,9 @@ from networks import (
     PLAIN_PER_LAYER,
     Library,
     Network,
+    jscope_loop,
+    jscope_stack,
+    plain_transformer,
 )
 
 TOKENS = [4, 64, 64]  # batch, time, features: XLA compiles faster than for smaller ones on CPU
@@ -319,6 +323,44 @@ def lower(effort: Effort) -> Iterator[Line]:
             yield compare(Line(measure, against.name, budget, notes=dict(notes)), measured)
 
 
+def once(effort: Effort) -> Iterator[Line]:
+    """One block in many scopes, against plain JAX that passes it each layer's params."""
+    import jscope as js
+
+    def make(library: Library) -> Task:
+        network, params, x = small_transformer(library)
+
+        def task() -> float:
+            jitted = jax.jit(jax.grad(loss_of(network)))
+            return cpu_time(lambda: jitted.lower(params, x))
+
+        return task
+
+    ways: dict[str, Callable[[int], Network]] = {
+        "js.checkpoint": lambda depth: jscope_loop(depth, js.checkpoint),
+        "js.jit": lambda depth: jscope_loop(depth, js.jit),
+        "raw jax.checkpoint": lambda depth: jscope_loop(depth, jax.checkpoint),
+        "layer_stack": jscope_stack,
+    }
+    for depth, limit in ((12, 1.35), (48, 1.2), (96, None)):
+        for way, network in ways.items():
+            if way.startswith("raw") and depth > DEPTH:
+                continue  # it takes minutes, and grows with the number of layers
+            measured = measure_all(
+                make,
+                effort.slow_rounds,
+                libraries={
+                    PLAIN.name: PLAIN._replace(transformer=lambda n=depth: plain_transformer(n)),
+                    JSCOPE.name: JSCOPE._replace(
+                        transformer=lambda n=depth, network=network: network(n)
+                    ),
+                },
+            )
+            measure = f"lower(grad), {depth} layers, one block by {way}"
+            budget = limit if way == "js.checkpoint" else None
+            yield compare(Line(measure, PLAIN.name, budget), measured)
+
+
 def stack(effort: Effort) -> Iterator[Line]:
     shallow, deep, unrolled = 4, 96, 12
     x = jnp.ones(TOKENS)
@@ -440,7 +482,7 @@ def imports(effort: Effort) -> Iterator[Line]:
     yield race("import of the library", 1.10, make, effort.slow_rounds)
 
 
-ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, stack, hlo, imports)}
+ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, once, stack, hlo, imports)}
 
 
 # What is printed.

@@ -147,14 +147,14 @@ def plain_mlp(objects: str) -> Network:
     return Network(init, fresh_apply)
 
 
-def plain_transformer() -> Network:
+def plain_transformer(depth: int = DEPTH) -> Network:
     def init(key: jax.Array, x: jax.Array) -> Params:
         return {
             f"layer_{i:02}": {
                 name: _normal()(jax.random.fold_in(key, i), shape)
                 for name, shape in shapes(x.shape[-1]).items()
             }
-            for i in range(DEPTH)
+            for i in range(depth)
         }
 
     def fresh_apply() -> Apply:
@@ -164,7 +164,7 @@ def plain_transformer() -> Network:
         checkpointed = jax.checkpoint(block)  # JAX traces it once for all layers
 
         def apply(params: Params, x: jax.Array) -> jax.Array:
-            for i in range(DEPTH):
+            for i in range(depth):
                 x = checkpointed(params[f"layer_{i:02}"], x)
             return x
 
