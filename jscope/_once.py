@@ -12,6 +12,7 @@ import collections
 import functools
 import inspect
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
@@ -65,9 +66,8 @@ class Plan:
     )
 
     def __init__(self, running: Pass, recorder: Recorder, before: Mapping[str, int], level: Level):
-        self.events = tuple(recorder.events)
-        if not running.values.initializing:  # nothing is initialized: let go of what is the user's
-            self.events = tuple(map(_without_initializer, self.events))
+        hold = _weakly if running.values.initializing else _never_called
+        self.events = tuple([_replace_initializer(event, hold) for event in recorder.events])
         self.initializing = running.values.initializing
         self.has_state = running.values.has_state
         self.has_rng = running.level.keys.key is not None
@@ -87,15 +87,45 @@ class Plan:
             self.refused = self.refused or f"it uses {missing} of another function"
 
 
-def _without_initializer(event: Any) -> Any:
+def _replace_initializer(event: Any, by: Callable[[Any], Any]) -> Any:
+    """The event with another initializer, for a request or as the default of a scope."""
     if type(event) is Requested and callable(event.asked.initializer):
-        return event._replace(asked=event.asked._replace(initializer=_not_called))
+        return event._replace(asked=event.asked._replace(initializer=by(event.asked.initializer)))
+    if type(event) is Opened and callable(event.options.get("initializer")):
+        initializer = by(event.options["initializer"])
+        return event._replace(options={**event.options, "initializer": initializer})
     return event
+
+
+def _weakly(initializer: Any) -> Any:
+    """A reference that keeps nothing of the user's alive; what a library made is kept."""
+    made = getattr(initializer, "func", initializer)
+    if str(getattr(made, "__module__", "")).startswith(("jax.", "jscope.")):
+        return initializer
+    try:
+        return weakref.ref(initializer)
+    except TypeError:
+        return initializer
+
+
+def _there(initializer: Any) -> Any:
+    found = initializer() if type(initializer) is weakref.ref else initializer
+    if found is None:
+        raise _GoneError("an initializer of it is gone")
+    return found
+
+
+def _never_called(_: Any) -> Any:
+    return _not_called
 
 
 def _not_called(key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
     """Stands for an initializer where values are given."""
     raise AssertionError
+
+
+class _GoneError(NotPlannedError):
+    """Something of the user's that a plan refers to is no more: the function is to be planned."""
 
 
 class _Inputs(NamedTuple):
@@ -155,20 +185,25 @@ class Once:
         lift = Lift(running)
         key = self._key(running, args, kwargs)
         plan = None if key is None else self._find(key)
-        if plan is not None and plan.refused is None:
-            count = len(running.records)
-            try:
-                return self._call(lift, lambda: self._replay(running, plan, args, kwargs))
-            except NotPlannedError as error:
-                plan.refused = str(error)
-            except JscopeError as error:  # the function itself says whether it asks for that
-                self.reason = str(error)
-            running.records.forget(count)
-        if plan is not None:
-            self.reason = plan.refused or self.reason
-        elif key is None:
-            self.reason = "its arguments or options cannot be compared"
-        return self._inline(lift, None if plan is not None else key, args, kwargs)
+        if plan is None or plan.refused is not None:
+            if plan is not None:
+                self.reason = plan.refused
+            elif key is None:
+                self.reason = "its arguments or options cannot be compared"
+            return self._inline(lift, key if plan is None else None, args, kwargs)
+        count = len(running.records)
+        try:
+            return self._call(lift, functools.partial(self._replay, running, plan, args, kwargs))
+        except _GoneError:
+            pass  # planned anew
+        except NotPlannedError as error:
+            plan.refused = self.reason = str(error)
+            key = None
+        except JscopeError as error:  # the function itself says whether it asks for that
+            self.reason = str(error)
+            key = None
+        running.records.forget(count)
+        return self._inline(lift, key, args, kwargs)
 
     def _call(self, lift: Lift, replay: _Function) -> Any:
         out, level = lift.call(replay, (), collects=True)
@@ -344,7 +379,8 @@ class _Asked:
 
     def replay(self) -> None:
         running, open_scopes = self._running, []
-        for number, event in enumerate(self._plan.events):
+        for number, planned in enumerate(self._plan.events):
+            event = _replace_initializer(planned, _there)
             if type(event) is Requested:
                 self._request(event)
             elif type(event) is Opened:

@@ -660,18 +660,30 @@ def test_threads_share_what_is_known_of_a_block() -> None:
         chex.assert_trees_all_close(out, wanted)
 
 
-def test_a_plan_of_apply_keeps_no_initializer() -> None:
+@pytest.mark.parametrize("place", ["init", "apply"])
+def test_a_plan_keeps_no_initializer_of_the_users(place: str) -> None:
     class Marker:
         def __call__(self, key: Any, shape: Any, dtype: Any) -> jax.Array:
-            return jnp.zeros(shape, dtype)
+            return jnp.full(shape, len(markers), dtype)
 
-    block = js.jit(lambda x: weight(x, initializer=markers[-1]))
-    markers = [Marker()]
-    params = {f"layer_{index}": {"w": jnp.ones(3)} for index in range(5)}
-    jax.jit(js.transform(lambda x: deep(block, x)).apply)(params, None, X)
-    reference = weakref.ref(markers.pop())
+    def fresh(x: jax.Array) -> jax.Array:
+        markers.append(weakref.ref(marker := Marker()))
+        return weight(x, initializer=marker)
+
+    markers: list[Any] = []
+    counted, runs = count_runs(fresh)
+    block = js.jit(counted)
+    net = js.transform(lambda x: deep(block, x))
+    params = net.init(0, X)
+    if place == "apply":
+        jax.jit(net.apply)(params, None, X)
     gc.collect()
-    assert reference() is None
+    assert [marker() for marker in markers] == [None] * len(markers)
+    before = len(runs)
+    assert before == (2 if place == "init" else 4)
+    again = net.init(0, X)  # is planned anew
+    assert len(runs) == before + 2
+    assert again["layer_4"]["w"].tolist() == [before + 2.0] * 3
 
 
 @pytest.mark.parametrize(("twin", "raw"), [(js.jit, jax.jit), (js.checkpoint, jax.checkpoint)])
