@@ -323,11 +323,9 @@ class Inner:
         self.has_state = has_state
         self._values = values
         self._state = state
-        self.used: set[str] = set()
 
     def asked(self, level: Level | None, name: str) -> PyTree:
         """The answer to a request from ``level``."""
-        self.used.add(name)
         while level is not None:
             if name in level.values:
                 return level.values[name]

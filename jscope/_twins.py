@@ -19,7 +19,7 @@ from jscope import _jaxapi, _pass
 from jscope._arguments import as_array, bad_argument
 from jscope._bars import TWINS
 from jscope._level import Bar
-from jscope._lift import Lift, assigned_values, pair
+from jscope._lift import Lift, pair
 from jscope._once import traced_once
 from jscope._params import PyTree
 from jscope._spec import Function
@@ -36,31 +36,6 @@ Operands = TypeVarTuple("Operands")
 
 Option: TypeAlias = Any
 """An option of JAX's own transform, which checks it."""
-
-
-def _once(name: str, fun: Function, transform: Callable[[Function], Function]) -> Function:
-    """Lifts a transform that runs its function once and returns what that returns."""
-    if not callable(fun):
-        raise bad_argument(f"argument of {name}", fun, "a function")
-
-    @functools.wraps(fun)
-    def lifted(*args: PyTree, **kwargs: PyTree) -> PyTree:
-        running = _pass.current(name)
-        lift = Lift(running)
-        places: list[tuple[str, str]] = []
-
-        @functools.wraps(fun)
-        def inner(*args: PyTree, **kwargs: PyTree) -> PyTree:
-            out, level = lift.call(fun, args, kwargs, collects=True)
-            places[:] = [(key, scope) for key, scope, _ in level.collected]
-            return out, (assigned_values(level), [value for *_, value in level.collected])
-
-        out, (state, values) = transform(inner)(*args, **kwargs)
-        for place, value in zip(places, values, strict=True):
-            running.level.collected.append((*place, value))
-        return lift.finish(out, state)
-
-    return lifted
 
 
 @overload
@@ -181,7 +156,7 @@ def value_and_grad(
 
         return call
 
-    return _once("value_and_grad", fun, transform)
+    return traced_once("value_and_grad", fun, transform, None)
 
 
 @overload
