@@ -107,12 +107,14 @@ class Keys:
         """The next key of a scope; the caller has made sure that there is one."""
         number = self.counts.get(scope, 0)
         self.counts[scope] = number + 1
-        if self.given is None:
-            assert self.key is not None
-            key = named_key(self.key, draw_words(scope, number))
-        else:
-            key = self.given[draw_name(scope, number)]
-        return numbered_key(key, (fold() for fold in self.folds))
+        return numbered_key(self.named(scope, number), (fold() for fold in self.folds))
+
+    def named(self, scope: str, number: int) -> jax.Array:
+        """The key of the draw ``number`` of a scope, the same for all iterations and layers."""
+        if self.given is not None:
+            return self.given[draw_name(scope, number)]
+        assert self.key is not None
+        return named_key(self.key, draw_words(scope, number))
 
     def raise_counts(self, counts: Mapping[str, int]) -> None:
         """Notes draws of a function that was run inside this one."""

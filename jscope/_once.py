@@ -22,7 +22,7 @@ from jscope import _arg_scope, _jaxapi, _pass
 from jscope._arguments import bad_argument
 from jscope._bars import check_assign, check_draw
 from jscope._getter import ask
-from jscope._keys import Keys, draw_name, draw_words, named_key, or_any
+from jscope._keys import Keys, draw_name, or_any
 from jscope._level import Level
 from jscope._lift import Lift, assigned_values, current_value
 from jscope._names import join
@@ -372,15 +372,15 @@ class _Asked:
         self.keys: dict[str, jax.Array] = {}
         self._running = running
         self._plan = plan
-        self._base = running.scope
         self._counts = dict(running.level.keys.counts)
         self._opened: dict[int, Any] = {-1: running.scope}
         self._depth = len(running.calls.observe(running.level)[0])
 
     def replay(self) -> None:
         running, open_scopes = self._running, []
+        initializing = self._plan.initializing
         for number, planned in enumerate(self._plan.events):
-            event = _replace_initializer(planned, _there)
+            event = _replace_initializer(planned, _there) if initializing else planned
             if type(event) is Requested:
                 self._request(event)
             elif type(event) is Opened:
@@ -408,7 +408,11 @@ class _Asked:
             running.calls.replayed = None
         self.names[event.name] = full
         record = running.records.get(full)
-        if record is None or record.facts.trainable:
+        if record is None:  # of a getter, or where values are arguments
+            is_state = full in running.values.state_names()
+        else:
+            is_state = not record.facts.trainable
+        if not is_state:
             if not event.trainable:
                 raise NotPlannedError(f"{full} is not state here")
             self.values[event.name] = value
@@ -432,11 +436,9 @@ class _Asked:
         if not self.keys:
             check_draw(running)
         number = self._counts.get(scope, 0) + event.number
-        keys = running.level.keys
-        assert keys.key is not None
         if running.recorder is not None:
             running.recorder.drew(scope, number)
-        key = named_key(keys.key, draw_words(scope, number))
+        key = running.level.keys.named(scope, number)
         self.keys[draw_name(event.scope, event.number)] = key
 
 

@@ -13,6 +13,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jscope._arguments import as_bool
 from jscope._calls import Place, RawSites
 from jscope._jaxapi import Tracer
 from jscope._names import join
@@ -130,10 +131,10 @@ class Recorder:
                 self.refuse("it opens the root scope")
         elif asked is None:
             assert default_name is not None
-            known = set(self._numbering.numbered)
+            known = len(self._numbering.numbered)
             name = self._numbering.unique(self._open[-1], default_name, place)
             inside = join(self._open[-1], name)
-            if inside in known:  # JAX ran the code again
+            if len(self._numbering.numbered) == known:  # JAX ran the code again
                 asked = inside.rpartition("/")[2]
         elif asked is self._base:
             again, asked, inside = -1, None, ""
@@ -182,7 +183,10 @@ class Recorder:
         """
         if self.outer is not None:
             self.outer.requested(prefix, asked, record, raw, inherits=inherits, getter=getter)
-        trainable = asked.trainable is not False if record is None else record.facts.trainable
+        if record is None:
+            trainable = as_bool(asked.trainable) is not False
+        else:
+            trainable = record.facts.trainable
         functions = asked.regularizer, asked.constraint, asked.initializer
         if getter == "own":
             self.refuse("it gives a request a custom getter")

@@ -705,3 +705,23 @@ def test_nothing_remains_of_a_traced_block_at_run_time(twin: Any, raw: Any) -> N
         for fn in (net.apply, by_hand)
     )
     assert re.sub(r"%main\.\d+", "%main", ours) == re.sub(r"%main\.\d+", "%main", theirs)
+
+
+@pytest.mark.parametrize("outer", [js.jit, js.checkpoint])
+@pytest.mark.parametrize("block", ["noisy", "state", "numbered", "looping", "branching"])
+def test_a_traced_block_in_a_traced_block_equals_both_inlined(block: str, outer: Any) -> None:
+    inner = js.jit(ONCE[block])  # one object for all calls, as at module level
+
+    def program(around: Callable[[Block], Block], f: Block) -> Callable[[jax.Array], jax.Array]:
+        layer = around(lambda x: deep(f, x, 3))
+        return lambda x: deep(layer, x, 4)
+
+    plain = js.transform_with_state(program(lambda f: f, ONCE[block]))
+    net = js.transform_with_state(program(outer, inner))
+    params, state = plain.init(0, X)
+    chex.assert_trees_all_equal(net.init(0, X), (params, state))
+    wanted = jax.jit(plain.apply)(params, state, 1, X)
+    for _ in range(2):
+        got = jax.jit(lambda *args: net.apply(*args))(params, state, 1, X)
+        chex.assert_trees_all_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert inner.__jscope_once__.reason is None
