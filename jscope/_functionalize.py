@@ -12,7 +12,7 @@ import jax
 from jscope import _jaxapi, _pass
 from jscope._bars import check_assign, check_put
 from jscope._keys import after
-from jscope._lift import Lift, current_value
+from jscope._lift import Lift
 from jscope._report import brief, report_at
 from jscope._state import check_fits
 from jscope.errors import Site, StateError, TransformError
@@ -160,7 +160,7 @@ def put_carry(carry: Carry) -> None:
         if running.values.initializing or running.level.planning:
             running.write(name, None)
             continue
-        value, old = carry.state[name], current_value(running, name)
+        value, old = carry.state[name], running.value(name)
         if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):
             raise _leaked(name, running.here())
         check_fits(running, name, value, old, ())

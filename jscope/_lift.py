@@ -7,7 +7,7 @@ their values, and out with what they return; keys are derived from the same key 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 
@@ -173,7 +173,7 @@ class Lift:
 
     def read(self, names: Iterable[str]) -> dict[str, jax.Array]:
         """The current values of variables, as the level around sees them."""
-        return {name: current_value(self.running, name) for name in names}
+        return {name: self.running.value(name) for name in names}
 
     def plan(self, run: Callable[[], PyTree]) -> None:
         """Finds out what functions use and assign when ``run`` runs them."""
@@ -232,15 +232,7 @@ def assigned_values(level: Level) -> dict[str, jax.Array]:
     return {} if level.planning else {name: level.values[name] for name in level.assigned}
 
 
-def current_value(running: Pass, name: str) -> Any:
-    record = running.records.get(name)
-    if record is not None:
-        return running.read(record)
-    state, _ = running.look(name, (), trainable=False)
-    return running.look(name, (), trainable=True)[0] if state is None else state
-
-
-def divide(lift: Lift) -> tuple[dict[str, Any], dict[str, Any]]:
+def divide(lift: Lift) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """Current values of what the layers have parts of, and of what else they assign."""
     if lift.planning:
         return {}, {}

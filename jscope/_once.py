@@ -24,7 +24,7 @@ from jscope._bars import check_assign, check_draw
 from jscope._getter import ask
 from jscope._keys import Keys, draw_name, or_any
 from jscope._level import Level
-from jscope._lift import Lift, assigned_values, current_value
+from jscope._lift import Lift, assigned_values
 from jscope._names import join
 from jscope._pass import Pass
 from jscope._reading import Inner, NotPlannedError
@@ -393,7 +393,7 @@ class _Asked:
                 full = join(running.prefix, event.local)
                 check_assign(running, full)
                 self.names[event.name] = full
-                self.state[event.name] = current_value(running, full)
+                self.state[event.name] = running.value(full)
 
     def _request(self, event: Requested) -> None:
         running = self._running

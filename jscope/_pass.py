@@ -117,6 +117,14 @@ class Pass:
         found, layers = self.look(record.name, record.sizes, record.facts.trainable)
         return self.part(record.name, found, layers)
 
+    def value(self, name: str) -> Any:
+        """The value of a name as the open level sees it, which may not have been requested."""
+        record = self.records.get(name)
+        if record is not None:
+            return self.read(record)
+        state, _ = self.look(name, (), trainable=False)
+        return self.look(name, (), trainable=True)[0] if state is None else state
+
     def part(self, name: str, found: jax.Array, layers: list[Level]) -> jax.Array:
         """The part of a value that is left by these levels, outermost last, of its layers."""
         for level in reversed(layers):

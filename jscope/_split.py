@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable
 
 import jax
 
 from jscope._level import Bar
 from jscope._lift import Lift, assigned_values, divide
+from jscope._params import PyTree
 from jscope._pass import Pass
+from jscope._spec import Args, Function, Kwargs
 
 
 def split(
     running: Pass,
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    in_axes: Any,
-    out_axes: Any,
-    axis_name: Any,
-    options: Mapping[str, Any],
-) -> Any:
+    fn: Function,
+    args: Args,
+    kwargs: Kwargs,
+    in_axes: PyTree,
+    out_axes: PyTree,
+    axis_name: Hashable,
+    options: Kwargs,
+) -> PyTree:
     """``jax.vmap`` of ``fn`` in which each instance has variables of its own, [axis_size, ...]."""
     lift = Lift(running)
 
-    def instance(slices: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def instance(
+        slices: dict[str, jax.Array], args: Args, kwargs: Kwargs
+    ) -> tuple[PyTree, dict[str, jax.Array]]:
         out, level = lift.call(
             fn,
             args,
@@ -37,12 +40,12 @@ def split(
         )
         return out, assigned_values(level)
 
-    def over(call: Callable[..., Any], stacks: Any, out_axes: Any) -> Any:
+    def over(call: Function, stacks: dict[str, jax.Array], out_axes: PyTree) -> PyTree:
         mapped = jax.vmap(call, (0, in_axes, 0), out_axes, axis_name=axis_name, **options)
         return mapped(stacks, args, kwargs)
 
-    def run() -> tuple[Any, Any]:
-        out: tuple[Any, Any] = over(instance, divide(lift)[0], (out_axes, 0))
+    def run() -> tuple[PyTree, dict[str, jax.Array]]:
+        out: tuple[PyTree, dict[str, jax.Array]] = over(instance, divide(lift)[0], (out_axes, 0))
         if lift.planning:  # JAX may refuse the variables beside the arguments
             over(lambda *_: None, lift.read(list(lift.used)), 0)
         return out

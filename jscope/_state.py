@@ -201,7 +201,7 @@ def _old(running: Pass, full: str) -> jax.Array:
     check_assign(running, full)
     if running.recorder is not None:
         running.recorder.looked(running.prefix, full)
-    found: jax.Array = running.look(full, (), False)[0] if record is None else running.read(record)
+    found: jax.Array = running.value(full)
     return found
 
 
