@@ -16,7 +16,7 @@ class ScopeNode:
         self.free: dict[str, int] = {}  # default name -> a number below which all are taken
         self.open = 0  # how often this scope is open right now
         self.always = False  # opened where JAX calls nothing, so every request sees it
-        self.opened_by: list[Place] = []
+        self.opened_by: tuple[Place, ...] = ()
 
     def child(self, name: str) -> ScopeNode:
         node = self
@@ -31,7 +31,7 @@ class ScopeNode:
         if not place:
             self.always = True
         elif place not in self.opened_by:
-            self.opened_by.append(place)
+            self.opened_by += (place,)
 
     def _is_taken(self, place: Place) -> bool:
         # What another run of the same call opened does not count: JAX repeated it.

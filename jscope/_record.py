@@ -15,14 +15,13 @@ from jscope.errors import Site
 
 
 class Facts(NamedTuple):
-    """What a spec says of a variable, beside its name and type."""
+    """What a spec says of a variable, beside its name, type and initializer."""
 
-    trainable: bool
-    collections: tuple[str, ...]
-    initializer: InitializerLike
-    regularizer: Regularizer | None
-    constraint: Constraint | None
-    partition: Partitioner
+    trainable: bool = True
+    collections: tuple[str, ...] = ()
+    regularizer: Regularizer | None = None
+    constraint: Constraint | None = None
+    partition: Partitioner = None
 
 
 class Record:
@@ -32,7 +31,17 @@ class Record:
     is what its initial value is made from: a ``Program``, or a constant.
     """
 
-    __slots__ = ("aval", "facts", "name", "place", "raw_sites", "sizes", "start", "value")
+    __slots__ = (
+        "aval",
+        "facts",
+        "initializer",
+        "name",
+        "place",
+        "raw_sites",
+        "sizes",
+        "start",
+        "value",
+    )
 
     def __init__(
         self,
@@ -43,6 +52,7 @@ class Record:
         raw_sites: RawSites,
         place: Place,
         facts: Facts,
+        initializer: InitializerLike,
         start: Start,
     ) -> None:
         self.name = name
@@ -52,6 +62,7 @@ class Record:
         self.raw_sites = raw_sites
         self.place = place
         self.facts = facts
+        self.initializer = initializer
         self.start = start
 
     @property
@@ -66,12 +77,12 @@ class Record:
         return isinstance(self.start, _jaxapi.Tracer)
 
     def spec(self) -> VariableSpec:
-        facts = self.facts._replace(initializer=None) if self.is_computed else self.facts
         return VariableSpec(
             self.name,
             self.aval.shape,
             self.aval.dtype,
-            **facts._asdict(),
+            initializer=None if self.is_computed else self.initializer,
+            **self.facts._asdict(),
             sites=self.sites,
             stack=self.sizes,
         )

@@ -568,7 +568,9 @@ def open_scope(
             raise _nested_root()
         full = join(running.prefix, name) if name else ""
         label = name
-    settings = outer._replace(reuse=inherit(reuse, outer.reuse), **options)
+    mode, settings = inherit(reuse, outer.reuse), outer
+    if options or mode is not outer.reuse:
+        settings = outer._replace(reuse=mode, **options)
     if "custom_getter" in options:
         getter = _compose(options["custom_getter"], outer.custom_getter)
         settings = settings._replace(custom_getter=getter)

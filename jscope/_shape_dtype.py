@@ -43,7 +43,9 @@ def _is_scalar_class(initializer: object) -> bool:
 
 
 def as_constant(running: Pass, full: str, initializer: object) -> Constant | None:
-    if initializer is None or (callable(initializer) and not _is_scalar_class(initializer)):
+    if initializer is None or (callable(initializer) and not isinstance(initializer, type)):
+        return None
+    if callable(initializer) and not _is_scalar_class(initializer):
         return None
     if isinstance(initializer, jax.Array):
         return Constant(initializer.shape, initializer.dtype, weak=False)

@@ -104,5 +104,6 @@ def get_variable(
         partitioner,
         constraint,
     )
-    value: jax.Array = ask(running, asked, check_getter(custom_getter), inherits=True)
+    getter = None if custom_getter is None else check_getter(custom_getter)
+    value: jax.Array = ask(running, asked, getter, inherits=True)
     return value
