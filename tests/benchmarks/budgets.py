@@ -40,14 +40,13 @@ from networks import (
     HAIKU,
     JSCOPE,
     JSCOPE_LOOP,
+    JSCOPE_ONCE,
     LIBRARIES,
     PLAIN,
     PLAIN_PER_LAYER,
+    WAYS,
     Library,
     Network,
-    jscope_loop,
-    jscope_stack,
-    plain_transformer,
 )
 
 TOKENS = [4, 64, 64]  # batch, time, features: XLA compiles faster than for smaller ones on CPU
@@ -260,6 +259,31 @@ def init(effort: Effort) -> Iterator[Line]:
     yield compare(Line(what, HAIKU.name, 0.9), measure("users", "eager", both, effort.compiles))
 
 
+def layers_child(name: str, depth: int) -> None:
+    """Prints the CPU-seconds of the first init in this process, and of the second."""
+    library = JSCOPE_ONCE if name == JSCOPE.name else LIBRARIES[name]
+    network = library.transformer(depth)
+    key, x = jax.random.key(0), jnp.ones(TOKENS)
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(x))
+    for _ in range(2):
+        start = time.process_time()
+        jax.block_until_ready(jax.tree.leaves(network.init(key, x)))
+        print(time.process_time() - start)
+
+
+def passes_child(some: int, many: int) -> None:
+    """Prints the resident memory, in KiB, after some passes of apply, and after many."""
+    apply = JSCOPE_ONCE.transformer().fresh_apply()
+    x = jnp.ones(TOKENS)
+    params = jax.eval_shape(JSCOPE_ONCE.transformer().init, jax.random.key(0), x)
+    for number in range(1, many + 1):
+        jax.eval_shape(lambda params, x: apply(params, x), params, x)  # a new function: a pass
+        if number in (some, many):
+            gc.collect()
+            with open("/proc/self/statm") as file:
+                print(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024)
+
+
 def init_child(name: str, mode: str, objects: str) -> None:
     """Prints the CPU-seconds that init takes in this process."""
     network = LIBRARIES[name].mlp(objects)
@@ -308,9 +332,9 @@ def lower(effort: Effort) -> Iterator[Line]:
         return task
 
     notes = {
-        name: f"n/a with raw jax.checkpoint, which shares weights; this is {library.remat}"
+        name: f"n/a with raw jax.checkpoint, which shares weights; this is {copy}"
         for name, library in LIBRARIES.items()
-        if library.remat
+        if (copy := library.copies.get("checkpoint"))
     }
     for cold, budget, state in ((False, 1.3, ""), (True, None, ", after jax.clear_caches()")):
         measured = measure_all(
@@ -325,10 +349,11 @@ def lower(effort: Effort) -> Iterator[Line]:
 
 def once(effort: Effort) -> Iterator[Line]:
     """One block in many scopes, against plain JAX that passes it each layer's params."""
-    import jscope as js
+    contestants = {**LIBRARIES, JSCOPE.name: JSCOPE_ONCE}
+    x = jnp.ones(TOKENS)
 
-    def make(library: Library) -> Task:
-        network, params, x = small_transformer(library)
+    def lowering(network: Network) -> Task:
+        params = jax.eval_shape(network.init, jax.random.key(0), x)
 
         def task() -> float:
             jitted = jax.jit(jax.grad(loss_of(network)))
@@ -336,29 +361,100 @@ def once(effort: Effort) -> Iterator[Line]:
 
         return task
 
-    ways: dict[str, Callable[[int], Network]] = {
-        "js.checkpoint": lambda depth: jscope_loop(depth, js.checkpoint),
-        "js.jit": lambda depth: jscope_loop(depth, js.jit),
-        "raw jax.checkpoint": lambda depth: jscope_loop(depth, jax.checkpoint),
-        "layer_stack": jscope_stack,
-    }
     for depth, limit in ((12, 1.35), (48, 1.2), (96, None)):
-        for way, network in ways.items():
-            if way.startswith("raw") and depth > DEPTH:
-                continue  # it takes minutes, and grows with the number of layers
+        rounds = effort.slow_rounds if depth == DEPTH else effort.compiles
+        for way in WAYS:
             measured = measure_all(
-                make,
-                effort.slow_rounds,
-                libraries={
-                    PLAIN.name: PLAIN._replace(transformer=lambda n=depth: plain_transformer(n)),
-                    JSCOPE.name: JSCOPE._replace(
-                        transformer=lambda n=depth, network=network: network(n)
-                    ),
-                },
+                lambda library, depth=depth, way=way: lowering(library.transformer(depth, way)),
+                rounds,
+                libraries=contestants,
             )
-            measure = f"lower(grad), {depth} layers, one block by {way}"
-            budget = limit if way == "js.checkpoint" else None
-            yield compare(Line(measure, PLAIN.name, budget), measured)
+            notes = {
+                name: f"{library.copies[way]}; raw jax.{way} shares weights"
+                for name, library in contestants.items()
+                if way in library.copies and library is not JSCOPE_ONCE
+            }
+            measure = f"lower(grad), {depth} layers, one block in js.{way}"
+            budget = limit if way == "checkpoint" else None
+            yield compare(Line(measure, PLAIN.name, budget, notes=notes), measured)
+        measured = measure_all(
+            lambda library, depth=depth: lowering(library.stack(depth)),
+            rounds,
+            libraries=LIBRARIES,
+        )
+        yield compare(Line(f"lower(grad), {depth} layers, stacked", PLAIN.name, None), measured)
+    yield from _deeper(effort, contestants)
+    yield from _same_program(contestants)
+
+
+def _deeper(effort: Effort, contestants: Mapping[str, Library]) -> Iterator[Line]:
+    """Init of many layers against few: in a process that makes its first variables, and again."""
+    few, many = 4, 48
+    again = 2  # how many figures a process prints: of the first init, and of the second
+    bases: list[dict[str, list[float]]] = [{} for _ in range(again)]
+    taken: list[dict[str, list[float]]] = [{} for _ in range(again)]
+
+    def make(library: Library) -> Task:
+        importlib.import_module(library.module)
+
+        def task() -> float:
+            for depth, kept in ((few, bases), (many, taken)):
+                printed = run_child(__file__, "--child", library.name, "layers", str(depth))
+                for figure, figures in zip(map(float, printed.split()), kept, strict=True):
+                    figures.setdefault(library.name, []).append(figure)
+            return figure
+
+        return task
+
+    _, notes = measure_all(make, effort.compiles, libraries=contestants, warm_up=False)
+    budgets = (("init and compile", 3.0), ("init, all compiled", None))
+    for (what, budget), base, times in zip(budgets, bases, taken, strict=True):
+        base = {name: base[name][: len(times[name])] for name in times}
+        line = Line(f"{what}, {many} layers in js.checkpoint", f"itself, {few} layers", budget)
+        yield compare(line, (times, notes), base)
+
+
+def _same_program(contestants: Mapping[str, Library]) -> Iterator[Line]:
+    """Compilation of the loop, and how its optimized program differs."""
+    x = jnp.ones(TOKENS)
+    for way in WAYS:
+        what = (
+            f"optimized HLO, gradient of {DEPTH} layers, one block in js.{way}: lines that differ"
+        )
+        line = Line(what, PLAIN.name, 0, unit="")
+        texts: dict[str, list[str]] = {}
+        seconds: dict[str, list[float]] = {}
+        for name, library in contestants.items():
+            try:
+                network = library.transformer(DEPTH, way)
+                params = jax.eval_shape(network.init, jax.random.key(0), x)
+                lowered = jax.jit(jax.grad(loss_of(network))).lower(params, x)
+                start = time.process_time()
+                compiled = lowered.compile()
+                seconds[name] = [time.process_time() - start]
+                texts[name] = canonical(compiled.as_text())
+            except Exception as error:
+                line.notes[name] = why(error)
+        for name, text in texts.items():
+            enter(line, name, count_differing(texts[PLAIN.name], text))
+        yield line
+        compiling = f"compile of that gradient, one block in js.{way}"
+        yield compare(Line(compiling, PLAIN.name, None), (seconds, dict(line.notes)))
+
+
+def memory(effort: Effort) -> Iterator[Line]:
+    """Resident memory after many passes over one net, against after some of them."""
+    some, many = (200, 1000) if effort is QUICK else (1000, 10_000)
+    line = Line(
+        f"resident memory after {many} passes of apply, block in js.checkpoint",
+        f"itself, {some} passes",
+        1.01,
+    )
+    before, after = map(
+        float, run_child(__file__, "--child", str(some), "passes", str(many)).split()
+    )
+    enter(line, JSCOPE.name, after / before)
+    yield line
 
 
 def stack(effort: Effort) -> Iterator[Line]:
@@ -482,7 +578,10 @@ def imports(effort: Effort) -> Iterator[Line]:
     yield race("import of the library", 1.10, make, effort.slow_rounds)
 
 
-ROWS = {row.__name__: row for row in (trace, init, flatten, call, lower, once, stack, hlo, imports)}
+ROWS = {
+    row.__name__: row
+    for row in (trace, init, flatten, call, lower, once, memory, stack, hlo, imports)
+}
 
 
 # What is printed.
@@ -568,7 +667,13 @@ def main() -> None:
     options = parse()
     jax.config.update("jax_enable_compilation_cache", False)
     if options.child:
-        init_child(*options.child)
+        name, what, argument = options.child
+        if what == "passes":
+            passes_child(int(name), int(argument))
+        elif what == "layers":
+            layers_child(name, int(argument))
+        else:
+            init_child(name, what, argument)
         return
     machine = describe_machine(options.quick)
     print(machine, end="\n\n", flush=True)

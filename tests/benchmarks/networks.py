@@ -1,7 +1,8 @@
 """Three networks, each written as its users would in plain JAX, jscope and four other libraries.
 
 ``mlp``: 1000 variables in 100 scopes, 500 layers of matrix product, bias and tanh.
-``transformer``: 12 layers, each rematerialised by ``jax.checkpoint`` around one block function.
+``transformer``: layers of one block function, each rematerialised by ``jax.checkpoint`` around it,
+or each in ``jax.jit``.
 ``stack``: layers of that transformer, as many as asked for, compiled as one loop.
 
 Scopes are numbered with leading zeros and biases come first, so that every library keeps its
@@ -41,10 +42,13 @@ class Library(NamedTuple):
     module: str  # what users import
     distribution: str  # what they install
     mlp: Callable[[str], Network]  # argument: initializer objects, one of OBJECTS
-    transformer: Callable[[], Network]
+    transformer: Callable[..., Network]  # arguments: how many layers, and one of WAYS
     stack: Callable[[int], Network]  # argument: how many layers
-    remat: str = ""  # its own copy of jax.checkpoint, where the raw one shares weights
+    copies: Mapping[str, str] = {}  # of the transforms in WAYS, where the raw ones share weights
 
+
+WAYS = ("checkpoint", "jit")  # the transform around the block
+RAW = {"checkpoint": jax.checkpoint, "jit": jax.jit}
 
 # Whether all layers have one initializer object, or each its own, or functions that users write.
 OBJECTS = ("shared", "fresh", "users")
@@ -147,7 +151,7 @@ def plain_mlp(objects: str) -> Network:
     return Network(init, fresh_apply)
 
 
-def plain_transformer(depth: int = DEPTH) -> Network:
+def plain_transformer(depth: int = DEPTH, way: str = "checkpoint") -> Network:
     def init(key: jax.Array, x: jax.Array) -> Params:
         return {
             f"layer_{i:02}": {
@@ -161,11 +165,11 @@ def plain_transformer(depth: int = DEPTH) -> Network:
         def block(w: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
             return layer(w, x)
 
-        checkpointed = jax.checkpoint(block)  # JAX traces it once for all layers
+        wrapped = RAW[way](block)  # JAX traces it once for all layers
 
         def apply(params: Params, x: jax.Array) -> jax.Array:
             for i in range(depth):
-                x = checkpointed(params[f"layer_{i:02}"], x)
+                x = wrapped(params[f"layer_{i:02}"], x)
             return x
 
         return apply
@@ -241,8 +245,14 @@ def _jscope_block() -> Callable[[jax.Array], jax.Array]:
     return block
 
 
-def jscope_transformer() -> Network:
-    return jscope_loop(DEPTH, jax.checkpoint)
+def jscope_transformer(depth: int = DEPTH, way: str = "checkpoint") -> Network:
+    return jscope_loop(depth, RAW[way])
+
+
+def jscope_once(depth: int = DEPTH, way: str = "checkpoint") -> Network:
+    import jscope as js
+
+    return jscope_loop(depth, {"checkpoint": js.checkpoint, "jit": js.jit}[way])
 
 
 def jscope_loop(depth: int, wrap: Callable[[Any], Any] = lambda block: block) -> Network:
@@ -319,14 +329,16 @@ def _haiku_block() -> Any:
     return Block
 
 
-def haiku_transformer() -> Network:
+def haiku_transformer(depth: int = DEPTH, way: str = "checkpoint") -> Network:
     import haiku as hk
 
+    if way == "jit":
+        raise NotImplementedError("raw jax.jit shares weights, and it has no copy of it")
     block = _haiku_block()
 
     def transform() -> Any:
         def net(x: jax.Array) -> jax.Array:
-            for i in range(DEPTH):
+            for i in range(depth):
                 x = hk.remat(block(name=f"layer_{i:02}"))(x)
             return x
 
@@ -393,17 +405,17 @@ def _linen_block() -> Any:
     return Block
 
 
-def linen_transformer() -> Network:
+def linen_transformer(depth: int = DEPTH, way: str = "checkpoint") -> Network:
     from flax import linen as nn
 
     def module() -> Any:
-        checkpointed = nn.remat(_linen_block())
+        wrapped = {"checkpoint": nn.remat, "jit": nn.jit}[way](_linen_block())
 
         class Net(nn.Module):
             @nn.compact
             def __call__(self, x: jax.Array) -> jax.Array:
-                for i in range(DEPTH):
-                    x = checkpointed(name=f"layer_{i:02}")(x)
+                for i in range(depth):
+                    x = wrapped(name=f"layer_{i:02}")(x)
                 return x
 
         return Net()
@@ -497,25 +509,25 @@ def _nnx_block() -> Any:
     return Block
 
 
-def nnx_transformer() -> Network:
+def nnx_transformer(depth: int = DEPTH, way: str = "checkpoint") -> Network:
     from flax import nnx
 
     make = _nnx_block()
 
     class Net(nnx.Module):
         def __init__(self, rngs: Any, width: int) -> None:
-            for i in range(DEPTH):
+            for i in range(depth):
                 setattr(self, f"layer_{i:02}", make(rngs, width))
 
     def forward() -> Apply:
         def block(module: Any, x: jax.Array) -> jax.Array:
             return module(x)
 
-        checkpointed = jax.checkpoint(block)
+        wrapped = RAW[way](block)
 
         def call(net: Any, x: jax.Array) -> jax.Array:
-            for i in range(DEPTH):
-                x = checkpointed(getattr(net, f"layer_{i:02}"), x)
+            for i in range(depth):
+                x = wrapped(getattr(net, f"layer_{i:02}"), x)
             return x
 
         return call
@@ -590,7 +602,7 @@ def _equinox_block() -> Any:
     return Block
 
 
-def equinox_transformer() -> Network:
+def equinox_transformer(depth: int = DEPTH, way: str = "checkpoint") -> Network:
     import equinox as eqx
 
     make = _equinox_block()
@@ -599,17 +611,17 @@ def equinox_transformer() -> Network:
         layers: list[Any]
 
         def __init__(self, key: jax.Array, width: int) -> None:
-            self.layers = [make(k, width) for k in jax.random.split(key, DEPTH)]
+            self.layers = [make(k, width) for k in jax.random.split(key, depth)]
 
     def fresh_apply() -> Apply:
         def block(module: Any, x: jax.Array) -> jax.Array:
             return module(x)
 
-        checkpointed = jax.checkpoint(block)
+        wrapped = RAW[way](block)
 
         def apply(net: Any, x: jax.Array) -> jax.Array:
             for module in net.layers:
-                x = checkpointed(module, x)
+                x = wrapped(module, x)
             return x
 
         return apply
@@ -637,9 +649,26 @@ PLAIN_PER_LAYER = PLAIN._replace(
 )
 JSCOPE = Library("jscope", "jscope", "jscope", jscope_mlp, jscope_transformer, jscope_stack)
 JSCOPE_LOOP = JSCOPE._replace(stack=jscope_loop)  # in Python, for contrast
-HAIKU = Library("Haiku", "haiku", "dm-haiku", haiku_mlp, haiku_transformer, haiku_stack, "hk.remat")
+JSCOPE_ONCE = JSCOPE._replace(
+    transformer=jscope_once, copies={"checkpoint": "js.checkpoint", "jit": "js.jit"}
+)
+HAIKU = Library(
+    "Haiku",
+    "haiku",
+    "dm-haiku",
+    haiku_mlp,
+    haiku_transformer,
+    haiku_stack,
+    {"checkpoint": "hk.remat"},
+)
 LINEN = Library(
-    "Linen", "flax.linen", "flax", linen_mlp, linen_transformer, linen_stack, "nn.remat"
+    "Linen",
+    "flax.linen",
+    "flax",
+    linen_mlp,
+    linen_transformer,
+    linen_stack,
+    {"checkpoint": "nn.remat", "jit": "nn.jit"},
 )
 NNX = Library("NNX", "flax.nnx", "flax", nnx_mlp, nnx_transformer, nnx_stack)
 EQUINOX = Library("Equinox", "equinox", "equinox", equinox_mlp, equinox_transformer, equinox_stack)
