@@ -133,6 +133,16 @@ TRANSFORMS: dict[str, Callable[[Block], Block]] = {
     "vmap of jit": lambda f: lambda x: jax.vmap(jax.jit(f))(x[None])[0],
 }
 
+TRACED_ONCE: dict[str, Callable[[Block], Block]] = {
+    "js.jit": js.jit,
+    "js.checkpoint": js.checkpoint,
+    "scan of js.checkpoint": lambda f: scan(js.checkpoint(f)),
+    "jit of js.jit": lambda f: jax.jit(js.jit(f)),
+}
+"""What traces a block once for all of its scopes, where laws 2 and 5 hold too: law 15."""
+
+WRAPPINGS = TRANSFORMS | TRACED_ONCE
+
 INNER: dict[str, Callable[[Any], Any]] = {
     "jit": jax.jit,
     "checkpoint": jax.checkpoint,
@@ -149,9 +159,9 @@ NO_REVERSE = {"while_loop"}
 NO_GRADIENT = {"custom_vjp"}
 """JAX does not differentiate these with respect to what the function closes over."""
 
-_WRAPPED = {name: wrap(block) for name, wrap in TRANSFORMS.items()}
-_WRAPPED_METHOD = {name: wrap(MODEL.block) for name, wrap in TRANSFORMS.items()}
-_WRAPPED_PARTIAL = {name: wrap(PARTIAL) for name, wrap in TRANSFORMS.items()}
+_WRAPPED = {name: wrap(block) for name, wrap in WRAPPINGS.items()}
+_WRAPPED_METHOD = {name: wrap(MODEL.block) for name, wrap in WRAPPINGS.items()}
+_WRAPPED_PARTIAL = {name: wrap(PARTIAL) for name, wrap in WRAPPINGS.items()}
 
 
 def wrapped(transform: str, kind: str) -> Block:
@@ -164,7 +174,7 @@ def wrapped(transform: str, kind: str) -> Block:
         case "partial":
             return _WRAPPED_PARTIAL[transform]
         case _:
-            return TRANSFORMS[transform](KINDS[kind]())
+            return WRAPPINGS[transform](KINDS[kind]())
 
 
 def distinct_scopes(f: Block) -> Block:

@@ -15,7 +15,9 @@ from cases import (
     NO_GRADIENT,
     NO_REVERSE,
     PROGRAMS,
+    TRACED_ONCE,
     TRANSFORMS,
+    WRAPPINGS,
     Block,
     X,
     block,
@@ -66,9 +68,9 @@ def assert_same(got: Any, wanted: Any, program: str) -> None:
         chex.assert_trees_all_close(got[name], wanted[name], rtol=rtol, atol=1e-6)
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("transform", WRAPPINGS)
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_raw_transform_changes_nothing(program: str, transform: str) -> None:
+def test_a_transform_changes_nothing(program: str, transform: str) -> None:
     params, first, second = plain(program)
     nets = {kind: js.transform(PROGRAMS[program](wrapped(transform, kind))) for kind in KINDS}
     for net in nets.values():
@@ -97,7 +99,7 @@ def test_init_under_an_outer_transform_makes_the_same_values(transform: str) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("transform", WRAPPINGS)
 def test_an_eager_apply_follows_its_params(transform: str, kind: str) -> None:
     program = "distinct scopes"
     params, first, second = plain(program)
@@ -107,7 +109,9 @@ def test_an_eager_apply_follows_its_params(transform: str, kind: str) -> None:
     chex.assert_trees_all_close(again, second["value"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("transform", ["jit", "checkpoint", "scan", "cond", "vmap", "vjp"])
+@pytest.mark.parametrize(
+    "transform", ["jit", "checkpoint", "scan", "cond", "vmap", "vjp", *TRACED_ONCE]
+)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_eager_gradients_equal_the_plain_ones(program: str, transform: str) -> None:
     params, first, _ = plain(program)
@@ -125,7 +129,7 @@ def test_init_makes_exactly_the_variables_of_specs(program: str) -> None:
     assert list(js.tree.flatten(params)) == list(specs)
 
 
-@pytest.mark.parametrize("transform", [*TRANSFORMS, "none"])
+@pytest.mark.parametrize("transform", [*WRAPPINGS, "none"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_duplicate_made_by_the_user_is_refused(transform: str, kind: str) -> None:
     f = KINDS[kind]() if transform == "none" else wrapped(transform, kind)
