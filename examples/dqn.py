@@ -35,12 +35,18 @@ TRANSITION = np.dtype(
 )
 
 
-def q_network(states: jax.Array, scope: str, reuse: bool = False) -> jax.Array:
+@js.jit  # traced once for both networks
+def q_values(states: jax.Array) -> jax.Array:
     """Mean reward to expect from each action: [batch, 4] -> [batch, 2]."""
+    x = js.layers.dense(states / LIMITS, 128, jax.nn.relu, name="hidden1")
+    x = js.layers.dense(x, 128, jax.nn.relu, name="hidden2")
+    return js.layers.dense(x, 2, name="values")
+
+
+def q_network(states: jax.Array, scope: str, reuse: bool = False) -> jax.Array:
+    """What the network of the scope expects: [batch, 4] -> [batch, 2]."""
     with js.variable_scope(scope, reuse=reuse):
-        x = js.layers.dense(states / LIMITS, 128, jax.nn.relu, name="hidden1")
-        x = js.layers.dense(x, 128, jax.nn.relu, name="hidden2")
-        return js.layers.dense(x, 2, name="values")
+        return q_values(states)
 
 
 def td_loss(batch: dict[str, jax.Array]) -> jax.Array:

@@ -27,6 +27,7 @@ def dense(x: jax.Array, units: int, name: str) -> jax.Array:
     return x @ kernel + bias
 
 
+@js.jit  # traced once, though it is called twice
 def tower(images: jax.Array) -> jax.Array:
     """What an image shows, as a point: [batch, 64] -> [batch, 32]."""
     x = jax.nn.relu(dense(images, 256, "dense1"))
