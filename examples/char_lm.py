@@ -6,7 +6,7 @@ variables hold all of them along a leading axis. The scores share the embedding 
 write, the same function keeps the keys and values of what it has read in variables that are not
 trained, and one compiled loop reads and draws character after character.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/char_lm.py          # three minutes on two CPU cores; saves char_lm.png
 """
 

@@ -4,7 +4,7 @@ A small convolutional network, written as in TF1: layers are functions, ``variab
 what they make, and no name is shared by accident. It trains on four fifths of scikit-learn's 1797
 digits (8 x 8 pixels), is tested on the rest, and draws how it learned.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/digits.py           # half a minute on two CPU cores; saves digits.png
 """
 

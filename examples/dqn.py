@@ -6,7 +6,7 @@ TF1 code does it, but a name that matches nothing is an error here: a filter tha
 nothing has kept more than one published target network at its initial values. Double Q-learning:
 "q" chooses the next action and "target_q" says what it is worth.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/dqn.py              # three quarters of a minute; saves dqn.png
 """
 

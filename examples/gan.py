@@ -6,7 +6,7 @@ half is trained on its own loss, by its own optimizer. The score: of scikit-lear
 pixels) that were held out, how many does a nearest-neighbour classifier read that was shown drawn
 digits only? It has to beat one that was shown the ten mean images, so drawing blurs is not enough.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/gan.py              # a minute on two CPU cores; saves gan.png
 """
 

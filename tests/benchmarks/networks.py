@@ -647,7 +647,7 @@ PLAIN = Library("plain JAX", "jax", "jax", plain_mlp, plain_transformer, plain_s
 PLAIN_PER_LAYER = PLAIN._replace(
     name="plain JAX, a block function per layer", transformer=plain_transformer_per_layer
 )
-JSCOPE = Library("jscope", "jscope", "jscope", jscope_mlp, jscope_transformer, jscope_stack)
+JSCOPE = Library("jscope", "jscope", "jscope-jax", jscope_mlp, jscope_transformer, jscope_stack)
 JSCOPE_LOOP = JSCOPE._replace(stack=jscope_loop)  # in Python, for contrast
 JSCOPE_ONCE = JSCOPE._replace(
     transformer=jscope_once, copies={"checkpoint": "js.checkpoint", "jit": "js.jit"}

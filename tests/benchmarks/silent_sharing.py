@@ -1,6 +1,6 @@
 """Shows whose weights a network uses when its block is wrapped in ``jax.checkpoint``.
 
-    pip install 'jscope[bench]'
+    pip install -e '.[bench]'
     python tests/benchmarks/silent_sharing.py
 
 One block function is used in three layers, as a function at module level is. In jscope, Haiku and
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 LAYERS = 3
 WIDTH = 4
-NOT_INSTALLED = "not installed: pip install 'jscope[bench]'"
+NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
 
 Apply = Callable[[Any, jax.Array], jax.Array]
 
