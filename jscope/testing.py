@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import Any
+
 import jax
 
+from jscope import _pass
+from jscope._hlo import canonical
 from jscope._once import Once
 from jscope._params import PyTree
-from jscope._spec import Function
+from jscope._report import array_type
+from jscope._spec import Function, Specs, VariableSpec
 from jscope._transform import Transformed, TransformedWithState, abstractly
 
-__all__ = ["assert_traced_once"]
+__all__ = [
+    "assert_no_open_scope",
+    "assert_same_program",
+    "assert_same_sites",
+    "assert_specs_equal",
+    "assert_traced_once",
+]
 
 
 def __dir__() -> list[str]:
@@ -75,3 +87,139 @@ def assert_traced_once(
         assert runs <= 2, (
             f"In net.{name} the block was run {runs} times in {calls} calls: {reason}."
         )
+
+
+def assert_specs_equal(specs: Specs, expected: Specs) -> None:
+    """Asserts that two functions make the same variables, in the same order.
+
+    Compares names, shapes, dtypes, ``trainable``, collections, regularizers, constraints,
+    partitions and stacked axes; not initializers, which are often made anew, and not sites.
+
+    Args:
+      specs: Of one net, ``net.specs(...)``.
+      expected: Of the other.
+
+    Raises:
+      AssertionError: They differ; the text shows every line that does.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> from jscope.testing import assert_specs_equal
+      >>> x = jnp.ones([2, 3])
+      >>> by_hand = js.transform(lambda x: x @ js.get_variable("dense/kernel", [3, 4]))
+      >>> by_layer = js.transform(lambda x: js.layers.dense(x, 4, use_bias=False))
+      >>> assert_specs_equal(by_layer.specs(x), by_hand.specs(x))
+    """
+    found, wanted = (list(map(_facts, each.values())) for each in (specs, expected))
+    if found != wanted:
+        diff = difflib.ndiff(list(map(_line, wanted)), list(map(_line, found)))
+        lines = [line for line in diff if not line.startswith("?")]
+        raise AssertionError("The specs differ (- expected, + found):\n" + "\n".join(lines))
+
+
+def _facts(spec: VariableSpec) -> tuple[Any, ...]:
+    return (
+        spec.name,
+        spec.shape,
+        spec.dtype,
+        spec.trainable,
+        spec.collections,
+        spec.regularizer,
+        spec.constraint,
+        spec.partition,
+        spec.stack,
+    )
+
+
+def _line(facts: tuple[Any, ...]) -> str:
+    name, shape, dtype, trainable, *others = facts
+    shown = [f"{name} {array_type(shape, dtype)}"]
+    shown += [] if trainable else ["not trainable"]
+    shown += [str(other) for other in others if other not in (None, ())]
+    return ", ".join(shown)
+
+
+def assert_same_sites(part: Specs, whole: Specs) -> None:
+    """Asserts that variables of equal names are made by the same lines of code in two nets.
+
+    Several functions over one tree have to ask for the same variables by the same names. A
+    numbered scope counts what was opened in its own pass, so a decoder without a scope of its own
+    may take the encoder's layers when it is run alone, and all shapes fit.
+
+    Args:
+      part: Of the net of one entry point.
+      whole: Of the net that the tree is made by.
+
+    Raises:
+      AssertionError: A name of ``part`` is not in ``whole``, or is made elsewhere there.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> from jscope.testing import assert_same_sites
+      >>> def encode(x):
+      ...     with js.variable_scope("encoder"):
+      ...         return js.layers.dense(x, 4)
+      >>> def autoencode(x):
+      ...     z = encode(x)
+      ...     with js.variable_scope("decoder"):
+      ...         return js.layers.dense(z, 3)
+      >>> x = jnp.ones([2, 3])
+      >>> assert_same_sites(js.transform(encode).specs(x), js.transform(autoencode).specs(x))
+    """
+    for name in part:
+        assert name in whole, f"{name} is not in the whole: {', '.join(whole)}"
+        mine, theirs = ([str(site) for site in each[name].sites] for each in (part, whole))
+        assert theirs[: len(mine)] == mine, (
+            f"{name} is made at {' < '.join(mine)}, and in the whole at {' < '.join(theirs)}: "
+            "give each entry point a scope of its own."
+        )
+
+
+def assert_same_program(f: Function, g: Function, /, *args: PyTree, **kwargs: PyTree) -> None:
+    """Asserts that XLA makes the same program of two functions.
+
+    Compares optimized HLO, without names and metadata. So nothing of scopes remains at run time
+    if a network and the hand-written function of its params are the same program.
+
+    Args:
+      f: The one function.
+      g: The other.
+      *args: Of both; arrays may be ``jax.ShapeDtypeStruct``.
+      **kwargs: Of both.
+
+    Raises:
+      AssertionError: The programs differ; the text shows where.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> from jscope.testing import assert_same_program
+      >>> net = js.without_apply_rng(js.transform(lambda x: x @ js.get_variable("w", [3, 3])))
+      >>> x = jnp.ones([2, 3])
+      >>> assert_same_program(net.apply, lambda params, x: x @ params["w"], net.init(0, x), x)
+    """
+    one, other = (
+        canonical(jax.jit(each).lower(*args, **kwargs).compile().as_text() or "") for each in (f, g)
+    )
+    if one != other:
+        lines = difflib.unified_diff(one, other, "f", "g", lineterm="", n=1)
+        raise AssertionError("The programs differ:\n" + "\n".join(lines))
+
+
+def assert_no_open_scope() -> None:
+    """Asserts that no pass is running in this thread, so that no scope is open.
+
+    To be called after each test. Scopes and passes close by themselves on every exception; what
+    can stay open is a generator that was left inside a scope.
+
+    Raises:
+      AssertionError: One runs; the text says in which scope.
+
+    Example:
+      >>> from jscope.testing import assert_no_open_scope
+      >>> assert_no_open_scope()
+    """
+    running = _pass.peek()
+    assert running is None, f"A pass is running, with the scope {running.prefix!r} open."

@@ -7,7 +7,6 @@ to [..., 3]. The law tests run all programs over all wrappings.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,15 +20,6 @@ import jscope as js
 
 Block = Callable[[jax.Array], jax.Array]
 Program = Callable[[Block], Block]
-
-
-def without_metadata(text: str) -> str:
-    """Compiled HLO without what says where it comes from."""
-    text = re.sub(r", metadata=\{[^}]*\}", "", text)
-    text = re.sub(r"^HloModule [^,]*,", "HloModule m,", text)
-    return re.sub(
-        r"(?s)\n(FileNames|FileLocations|FunctionNames|StackFrames)\n.*?(?=\n\n)", "", text
-    )
 
 
 def block(x: jax.Array) -> jax.Array:

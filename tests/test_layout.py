@@ -90,6 +90,7 @@ ORDER = [
     "layers._norm",
     "layers._recurrent",
     "layers",
+    "_hlo",
     "testing",
     "_tf1",
     "__init__",

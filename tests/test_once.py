@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import without_metadata
 
 import jscope as js
+from jscope._hlo import canonical
 from jscope.testing import assert_traced_once
 
 X = jnp.array([[0.5, -1.0, 2.0], [1.0, 0.25, -0.5]])
@@ -699,7 +699,7 @@ def test_nothing_remains_of_a_traced_block_at_run_time(twin: Any, raw: Any) -> N
 
     params = net.init(0, X).to_dict()
     ours, theirs = (
-        without_metadata(
+        canonical(
             jax.jit(lambda params, x, fn=fn: fn(params, x)).lower(params, X).compile().as_text()
         )
         for fn in (net.apply, by_hand)
