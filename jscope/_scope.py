@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_bool, bad_argument
+from jscope._arguments import bad_argument, check_flag
 from jscope._calls import Place, here
 from jscope._names import check_name, join, not_text
 from jscope._numbering import ScopeNode
@@ -125,6 +125,11 @@ class VariableScope:
         """Full name, without a trailing slash; empty for the root."""
         _looks("it looks at the name of a scope")
         return self._name
+
+    @property
+    def original_name_scope(self) -> str:
+        """The full name with a trailing slash, as TF1's name scopes have it; empty for the root."""
+        return join(self.name, "") if self.name else ""
 
     @property
     def reuse(self) -> Reuse:
@@ -358,9 +363,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
                 raise _reuse_without_name(reuse, default_name)
         elif not isinstance(name_or_scope, VariableScope):
             raise _not_a_scope(name_or_scope)
-        named = as_bool(auxiliary_name_scope)
-        if named is None:
-            raise bad_argument("auxiliary_name_scope", auxiliary_name_scope, "True or False")
+        named = check_flag("auxiliary_name_scope", auxiliary_name_scope)
         if values is not None and not isinstance(values, list | tuple):
             raise bad_argument("values", values, "a list or tuple")
         options: dict[str, Any] = {}

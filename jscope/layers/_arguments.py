@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope._arguments import as_bool, as_int, bad_argument
+from jscope._arguments import as_int, bad_argument, check_flag
 from jscope._scope import VariableScope
 
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -66,8 +66,7 @@ def check_channels_first(data_format: object) -> bool:
     return check_word("data_format", data_format, formats) == "channels_first"
 
 
-def check_training(training: object) -> None:
-    """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
-    if as_bool(training) is None:
-        wanted = "True or False in Python, static under jit, as it decides what is traced"
-        raise bad_argument("training", training, wanted)
+def check_training(training: object) -> bool:
+    """A bool: TF1's placeholder is a Python argument of the function here."""
+    wanted = "True or False in Python, static under jit, as it decides what is traced"
+    return check_flag("training", training, wanted)

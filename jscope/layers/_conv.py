@@ -10,7 +10,7 @@ from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Activation, Name, Sizes, check_activation
-from jscope.layers._weights import Weight, finish, layer_scope, zeros
+from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
 from jscope.layers._windows import Grid, check_images
 
 
@@ -62,7 +62,9 @@ def conv1d(
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 1, window, strides, padding, data_format, dilation_rate)
     with _opened("conv1d", filters, activation, name, reuse):
-        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+        return _convolve(
+            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+        )
 
 
 @add_arg_scope
@@ -140,7 +142,9 @@ def conv2d(
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, dilation_rate)
     with _opened("conv2d", filters, activation, name, reuse):
-        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+        return _convolve(
+            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+        )
 
 
 @add_arg_scope
@@ -192,7 +196,9 @@ def conv3d(
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 3, window, strides, padding, data_format, dilation_rate)
     with _opened("conv3d", filters, activation, name, reuse):
-        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+        return _convolve(
+            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+        )
 
 
 @add_arg_scope
@@ -252,7 +258,7 @@ def conv2d_transpose(
             dimension_numbers=(grid.letters, "HWIO", grid.letters),
             transpose_kernel=True,  # flips the kernel, and swaps the axes called I and O
         )
-        return finish(outputs, bias if use_bias else None, activation, grid.channels)
+        return finish(outputs, where("use_bias", use_bias, bias), activation, grid.channels)
 
 
 @add_arg_scope
@@ -329,7 +335,7 @@ def separable_conv2d(
         hidden = _slide(inputs, kernel.reshape(*grid.window, 1, deep), grid, groups=channels)
         kernel = pointwise.make("pointwise_kernel", (1, 1, deep, filters), inputs.dtype)
         outputs = _slide(hidden, kernel, still)
-        return finish(outputs, bias if use_bias else None, activation, grid.channels)
+        return finish(outputs, where("use_bias", use_bias, bias), activation, grid.channels)
 
 
 def _opened(

@@ -62,7 +62,7 @@ def dropout(
     if not (0 <= rate < 1 if number else isinstance(rate, jax.Array) and rate.ndim == 0):
         raise bad_argument("rate", rate, "a scalar of at least 0 and less than 1")
     shape = _noise_shape(noise_shape, inputs.shape)
-    check_training(training)
+    training = check_training(training)
     with layer_scope(name, "dropout"):
         if not training or (number and rate == 0):
             return inputs
