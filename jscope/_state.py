@@ -210,8 +210,9 @@ def _is_trainable(name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]
         {
             "first": f"at {where(first)}" if first else "in the params given to apply",
             "asked": f"at {where(again)}",
-            "fix": "make it with get_variable(name, ..., trainable=False); what an optimizer "
-            "trains is changed outside, in params.",
+            "fix": "make it with get_variable(name, ..., trainable=False). What an optimizer "
+            "trains is changed outside: return {name: value} from the function, and pass it to "
+            "jscope.tree.update(params, ...).",
         },
         name=name,
         sites=again,

@@ -572,8 +572,9 @@ def test_variables_that_cannot_be_assigned() -> None:
         "Variable w is trainable, so it cannot be assigned.\n"
         "  first:  at FILE:N in trainable\n"
         "  asked:  at FILE:N in trainable\n"
-        "  fix:    make it with get_variable(name, ..., trainable=False); what an optimizer trains "
-        "is changed outside, in params."
+        "  fix:    make it with get_variable(name, ..., trainable=False). What an optimizer trains "
+        "is changed outside: return {name: value} from the function, and pass it to "
+        "jscope.tree.update(params, ...)."
     )
 
     def misspelt(x: jax.Array) -> None:
@@ -783,7 +784,8 @@ def test_a_failed_pass_leaves_nothing_behind() -> None:
 def test_names_of_tf1_tell_what_is_here_instead() -> None:
     for name, instead in {
         "truncated_normal_initializer": "jscope.initializers.truncated_normal",
-        "trainable_variables": "jscope.tree.flatten(params), or jscope.tree.select(params, scope)",
+        "trainable_variables": "jscope.named_variables(scope, trainable=True) in a pass, "
+        "jscope.tree.flatten(params) outside",
     }.items():
         with pytest.raises(AttributeError) as caught:
             getattr(js, name)
