@@ -714,8 +714,8 @@ def test_arguments_that_cannot_be_used() -> None:
         js.variable_scope("a", regularizer=3)
     with pytest.raises(TypeError, match=r"^The argument of transform must be a function, got 3 "):
         js.transform(3)
-    with pytest.raises(ValueError, match=r"^The trainable must be True, False or None, got 1 of "):
-        js.transform(lambda: js.get_variable("w", [1], trainable=1)).init(0)
+    with pytest.raises(ValueError, match=r"^The trainable must be True, False or None, got 2 of "):
+        js.transform(lambda: js.get_variable("w", [1], trainable=2)).init(0)
 
 
 def every_error() -> list[errors.JscopeError]:

@@ -1542,7 +1542,7 @@ def test_without_auxiliary_name_scope_only_variables_carry_the_name() -> None:
     assert stacks(fn) == {"mul": "a/c", "sin": "a/c", "cos": "a"}
 
 
-@pytest.mark.parametrize("value", ["x", 1, None])
+@pytest.mark.parametrize("value", ["x", 2, None])
 def test_auxiliary_name_scope_is_a_bool(value: Any) -> None:
     with pytest.raises(TypeError, match="auxiliary_name_scope must be"):
         js.variable_scope("a", auxiliary_name_scope=value)
