@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Never, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from jscope._arguments import bad_argument, check_flag
 from jscope._calls import Place, here
 from jscope._names import check_name, join, not_text
 from jscope._numbering import ScopeNode
+from jscope._others import check_others
 from jscope._params import PyTree
 from jscope._pass import Pass
 from jscope._report import brief, describe, report_at
@@ -299,6 +300,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         scope inside: no way leads out of reuse but a scope object.
       dtype: Default dtype.
       auxiliary_name_scope: Whether to open ``jax.named_scope``.
+      **others: Refused, by an ArgumentError that says which was meant.
 
     Yields:
       The VariableScope.
@@ -348,7 +350,11 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         reuse: Reuse | None = None,
         dtype: DTypeLike | None = None,
         auxiliary_name_scope: bool = True,
+        **others: Never,
     ) -> None:
+        if others:
+            known = [*Settings._fields, "auxiliary_name_scope", "default_name", "values"]
+            check_others("variable_scope", others, known)
         check_reuse(reuse)
         if isinstance(name_or_scope, str):
             if name_or_scope:

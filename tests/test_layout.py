@@ -26,6 +26,7 @@ ORDER = [
     "_report",
     "_names",
     "_arguments",
+    "_others",
     "_reuse",
     "_params",
     "_spec",

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jscope._arguments import as_int, bad_argument, check_flag
+from jscope._others import check_others
 from jscope._scope import VariableScope
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
 Name: TypeAlias = str | VariableScope | None
 Sizes: TypeAlias = int | Sequence[int]
 Kind: TypeAlias = type
 """A kind of dtypes, such as ``jnp.floating``."""
+
+
+def takes_tf1(*gone: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Lets a layer be given arguments that TF1's has beside its own, where they ask for nothing.
+
+    They are not in its signature: who writes anew has no use for them.
+    """
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+        known = frozenset(inspect.signature(fn).parameters)
+
+        @functools.wraps(fn)
+        def layer(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not kwargs.keys() <= known:
+                others = {name: kwargs.pop(name) for name in kwargs.keys() - known}
+                check_others(fn.__name__, others, known, gone)
+            return fn(*args, **kwargs)
+
+        return layer
+
+    return decorate
+
+
+OF_LAYERS = ("_reuse", "_scope", "activity_regularizer")
+"""What TF1's layers of a kernel and a bias take too."""
 
 
 def check_array(

@@ -9,12 +9,13 @@ from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Activation, Name, Sizes, check_activation
+from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, check_activation, takes_tf1
 from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
 from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv1d(
     inputs: jax.Array,
     filters: int,
@@ -68,6 +69,7 @@ def conv1d(
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv2d(
     inputs: jax.Array,
     filters: int,
@@ -148,6 +150,7 @@ def conv2d(
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv3d(
     inputs: jax.Array,
     filters: int,
@@ -202,6 +205,7 @@ def conv3d(
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv2d_transpose(
     inputs: jax.Array,
     filters: int,
@@ -262,6 +266,7 @@ def conv2d_transpose(
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def separable_conv2d(
     inputs: jax.Array,
     filters: int,

@@ -9,11 +9,19 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Activation, Name, check_activation, check_array
+from jscope.layers._arguments import (
+    OF_LAYERS,
+    Activation,
+    Name,
+    check_activation,
+    check_array,
+    takes_tf1,
+)
 from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def dense(
     inputs: jax.Array,
     units: int,

@@ -11,12 +11,13 @@ import numpy as np
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, widened
 from jscope._draw import next_rng_key
-from jscope.layers._arguments import Name, check_array, check_training
+from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import layer_scope
 
 
 @add_arg_scope
+@takes_tf1()
 def dropout(
     inputs: jax.Array,
     rate: float | jax.Array = 0.5,

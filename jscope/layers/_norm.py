@@ -13,12 +13,31 @@ from jscope._arguments import as_int, bad_argument, check_flag, widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_moving_average
-from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_training
+from jscope.layers._arguments import (
+    Activation,
+    Name,
+    check_activation,
+    check_array,
+    check_training,
+    takes_tf1,
+)
 from jscope.layers._weights import Weight, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 
 
 @add_arg_scope
+@takes_tf1(
+    "_reuse",
+    "_scope",
+    "adjustment",
+    "outputs_collections",
+    "renorm",
+    "renorm_clipping",
+    "renorm_momentum",
+    "updates_collections",
+    "variables_collections",
+    "virtual_batch_size",
+)
 def batch_normalization(
     inputs: jax.Array,
     axis: int | Sequence[int] = -1,
@@ -131,6 +150,7 @@ def batch_normalization(
 
 
 @add_arg_scope
+@takes_tf1("outputs_collections", "variables_collections")
 def layer_norm(
     inputs: jax.Array,
     center: bool = True,
