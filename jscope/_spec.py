@@ -9,8 +9,8 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from jscope._params import Params, PyTree, params_of
-from jscope._report import describe, some_of
+from jscope._params import Params, PyTree, fold, params_of
+from jscope._report import WIDTH, describe, some_of
 from jscope.errors import Site, TreeTypeError
 
 T = TypeVar("T")
@@ -123,7 +123,15 @@ class Specs(Mapping[str, VariableSpec]):
     __delattr__ = __setattr__  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Specs({list(self._specs.values())!r})"
+        shown = list(map(repr, self._specs.values()))
+        line = f"Specs([{', '.join(shown)}])"
+        if len(line) <= WIDTH:
+            return line
+        between = ",\n" + " " * len("Specs([")
+        return f"Specs([{between.join(shown)}])"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return fold(Specs, self._specs, path, subtree_renderer)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Specs, (tuple(self._specs.values()),)

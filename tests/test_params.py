@@ -379,3 +379,58 @@ def test_the_partition_of_a_spec_goes_by_the_name_of_the_argument_too() -> None:
     partition = jax.sharding.PartitionSpec("data")
     spec = js.transform(lambda: js.get_variable("w", [2], partitioner=partition)).specs()["w"]
     assert spec.partition is spec.partitioner is partition
+
+
+def test_a_long_tree_is_shown_in_lines_that_fit() -> None:
+    wide = jax.ShapeDtypeStruct((9,) * 4, jnp.int16)
+    tree = {"net": {"first": {"kernel": wide, "bias": wide}, "second": {"kernel": wide}}, "v": wide}
+    assert repr(js.Params(tree)) == (
+        "Params({'net': {'first': {'kernel': int16[9,9,9,9], 'bias': int16[9,9,9,9]},\n"
+        "                'second': {'kernel': int16[9,9,9,9]}},\n"
+        "        'v': int16[9,9,9,9]})"
+    )
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_a_tree_is_on_one_line_if_that_fits(size: int) -> None:
+    shown = repr(js.Params({"a": {"b": {"x" * size: 1, "y" * size: True}}}))
+    line = " ".join(shown.split())
+    assert ("\n" in shown) is (len(line) > 88)
+    assert eval(line, {"Params": js.Params, "int": 1}) == js.Params(
+        {"a": {"b": {"x" * size: 1, "y" * size: True}}}
+    )
+
+
+def test_a_deep_tree_is_shown_without_a_mass_of_blanks() -> None:
+    deep: dict[str, Any] = {"w": True}
+    for _ in range(5000):
+        deep = {"scope": deep, "v": True}
+    shown = repr(js.Params(deep))
+    assert len(shown) < 200_000
+    assert shown.count("'v': True") == 5000
+
+
+def test_masks_labels_and_partitions_show_what_they_say_and_numbers_do_not() -> None:
+    kind = jax.sharding.PartitionSpec("data", None)
+    shown = js.Params({"a": True, "b": "adam", "c": kind, "d": 1, "e": np.bool_(True)})
+    assert repr(shown) == f"Params({{'a': True, 'b': 'adam', 'c': {kind}, 'd': int, 'e': bool[]}})"
+
+
+def test_long_specs_are_shown_one_a_line() -> None:
+    def fn() -> None:
+        for name in ("first", "second", "third"):
+            js.get_variable(name, [2])
+
+    assert repr(js.transform(fn).specs()) == (
+        "Specs([VariableSpec('first', float32[2]),\n"
+        "       VariableSpec('second', float32[2]),\n"
+        "       VariableSpec('third', float32[2])])"
+    )
+
+
+def test_treescope_folds_params_and_specs() -> None:
+    treescope = pytest.importorskip("treescope")
+    specs = js.transform(lambda: js.get_variable("net/w", [2])).specs()
+    tree = js.Params({"net": {"w": "adam"}, "v": {"u": 3}})
+    assert treescope.render_to_text(tree) == "Params({'net': {'w': 'adam'}, 'v': {'u': 3}})"
+    assert treescope.render_to_text(specs).startswith("Specs({\n  'net/w': VariableSpec(\n")

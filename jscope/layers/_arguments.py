@@ -32,7 +32,8 @@ def takes_tf1(*gone: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-        known = frozenset(inspect.signature(fn).parameters)
+        signature = inspect.signature(fn)
+        known = frozenset(signature.parameters)
 
         @functools.wraps(fn)
         def layer(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,9 +42,35 @@ def takes_tf1(*gone: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 check_others(fn.__name__, others, known, gone)
             return fn(*args, **kwargs)
 
+        shown = [
+            p.replace(default=Shown(p.default)) if inspect.isfunction(p.default) else p
+            for p in signature.parameters.values()
+        ]
+        layer.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
         return layer
 
     return decorate
+
+
+class Shown:
+    """A function as ``help`` shows it where it is a default: by its name, without an address."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shown) and self._function is other._function
+
+    def __hash__(self) -> int:
+        return hash(self._function)
+
+    def __repr__(self) -> str:
+        return self._function.__name__
 
 
 OF_LAYERS = ("_reuse", "_scope", "activity_regularizer")
