@@ -36,6 +36,7 @@ _GONE = {
     "caching_device": _Gone(),
     "cell_clip": _Gone((None,), _CELL),
     "max_norm": _Gone((None,), "scale the rows that are longer yourself."),
+    "name": _Gone(),  # of an operation without variables
     "num_proj": _Gone((None,), _CELL),
     "num_proj_shards": _Gone(),
     "num_unit_shards": _Gone(),

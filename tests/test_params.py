@@ -428,6 +428,7 @@ def test_long_specs_are_shown_one_a_line() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:The chararray class:DeprecationWarning")  # in treescope
 def test_treescope_folds_params_and_specs() -> None:
     treescope = pytest.importorskip("treescope")
     specs = js.transform(lambda: js.get_variable("net/w", [2])).specs()

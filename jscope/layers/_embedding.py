@@ -71,8 +71,8 @@ def embedding(
 
 
 @add_arg_scope
-@takes_tf1("max_norm", "partition_strategy", "validate_indices")
-def embedding_lookup(params: jax.Array, ids: jax.Array, *, name: str | None = None) -> jax.Array:
+@takes_tf1("max_norm", "name", "partition_strategy", "validate_indices")
+def embedding_lookup(params: jax.Array, ids: jax.Array) -> jax.Array:
     """Rows of a table: ``params[ids]``, as TF1's ``tf.nn.embedding_lookup`` of one table.
 
     An id out of range is not an error in a compiled program: as JAX indexes, one that is too large
@@ -81,7 +81,6 @@ def embedding_lookup(params: jax.Array, ids: jax.Array, *, name: str | None = No
     Args:
       params: Table [rows, ...].
       ids: Integers [...].
-      name: Name in profiles and HLO; else "embedding_lookup".
 
     Returns:
       Rows, of the ids' shape and then the rows'.
@@ -98,11 +97,6 @@ def embedding_lookup(params: jax.Array, ids: jax.Array, *, name: str | None = No
     """
     params = check_array("params", params, "[rows, ...]", lambda ndim: ndim >= 1, jnp.generic)
     ids = check_array("ids", ids, "of any shape", lambda _: True, jnp.integer)
-    with jax.named_scope(name or "embedding_lookup"):
-        return _rows(params, ids)
-
-
-def _rows(params: jax.Array, ids: jax.Array) -> jax.Array:
     rows, columns = layout(ids), layout(params)[1:]
     if not any(rows + columns):
         return params[ids]
