@@ -17,7 +17,7 @@ import typing as _typing
 from jscope import constraints, errors, getters, initializers, layers, regularizers, tree
 from jscope._arg_scope import add_arg_scope, arg_scope
 from jscope._check import check
-from jscope._collections import add_to_collection, get_collection
+from jscope._collections import add_to_collection, get_collection, named_variables
 from jscope._constrain import apply_constraints
 from jscope._draw import has_rng, next_rng_key
 from jscope._functionalize import functionalize, put_carry
@@ -94,6 +94,7 @@ __all__ = [
     "layers",
     "make_template",
     "map",
+    "named_variables",
     "next_rng_key",
     "no_regularizer",
     "put_carry",

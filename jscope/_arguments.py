@@ -33,9 +33,28 @@ def check_size(argument: str, value: Any, least: int = 1) -> int:
     return size
 
 
-def as_bool(value: object) -> bool | None:
-    """A Python or NumPy bool as a bool; None for all else, arrays included."""
-    return bool(value) if isinstance(value, bool | np.bool_) else None
+def as_bool(value: Any) -> bool | None:
+    """A truth value as a bool: True or 1, of Python, NumPy or a scalar array; else None.
+
+    None for a traced value too: JAX knows it when what it decides has been traced.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    try:
+        if isinstance(value, np.ndarray | jax.Array) and value.dtype == np.bool_:
+            return bool(value) if value.ndim == 0 else None
+        found = operator.index(value)
+    except (TypeError, jax.errors.JAXTypeError):
+        return None
+    return bool(found) if found in (0, 1) else None
+
+
+def check_flag(argument: str, value: object, wanted: str = "True or False") -> bool:
+    """A truth value, known in Python, as a bool."""
+    flag = as_bool(value)
+    if flag is None:
+        raise bad_argument(argument, value, wanted)
+    return flag
 
 
 def as_array(argument: str, value: object) -> jax.Array:
@@ -53,7 +72,7 @@ def number(
 
     Not an array: what holds the number is compared by value, and may outlive a trace.
     """
-    real = isinstance(value, numbers.Real) and as_bool(value) is None
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if real and math.isfinite(value) and value >= least and value > above:
         return float(value)
     wanted = "a finite number, of Python or NumPy"

@@ -1,11 +1,11 @@
-"""Collections: what a function adds to them, and the variables that are in them."""
+"""Collections: what a function adds to them, and variables: those in them, and all by name."""
 
 from __future__ import annotations
 
 import jax
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import bad_argument
+from jscope._arguments import bad_argument, check_flag
 from jscope._bars import check_collect
 from jscope._losses import get_regularization_losses
 from jscope._names import is_in
@@ -88,12 +88,58 @@ def get_collection(key: str, scope: str | None = None) -> list[PyTree]:
     if key == _REGULARIZATION:
         found += get_regularization_losses(scope)
     for other, place, value in running.level.all_collected():
-        if other == key and is_in(place, scope):
+        if other == key and is_in(f"{place}/", scope):
             for leaf in jax.tree.leaves(value):
                 if isinstance(leaf, _jaxapi.Tracer) and not _jaxapi.is_live(leaf):
                     raise _leaked(key, running.here())
             found.append(value)
     return found
+
+
+def named_variables(
+    scope: str | None = None, *, trainable: bool | None = None
+) -> dict[str, jax.Array]:
+    """The variables requested so far in the running pass, by full name, as their values stand.
+
+    TF1's ``tf.trainable_variables(scope)`` with ``v.name``, for code that picks variables by name.
+    A value is the variable's own, not what custom getters made of it; of state it is what was
+    assigned last; inside ``layer_stack`` it is this layer's. Outside a pass ``jscope.tree.flatten``
+    gives the names of params.
+
+    Args:
+      scope: Only variables in the scope of this full name; whole components, unlike in TF1.
+      trainable: True for those in params only, False for those in state; None for both.
+
+    Returns:
+      A new dict, in the order of creation.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      InvalidNameError: (ValueError) ``scope`` cannot be the name of a scope.
+      ArgumentError: (ValueError, TypeError) ``scope`` is no string, or ``trainable`` no bool.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def loss(x):
+      ...     error = jnp.mean(js.layers.dense(x, 2) ** 2)
+      ...     kernels = [v for name, v in js.named_variables().items() if name.endswith("kernel")]
+      ...     return error + 0.01 * sum(jnp.sum(kernel**2) for kernel in kernels)
+      >>> def names(x):
+      ...     loss(x)
+      ...     return list(js.named_variables("dense"))
+      >>> js.transform(names).apply({"dense": {"kernel": jnp.ones([3, 2]), "bias": jnp.zeros(2)}},
+      ...                           None, jnp.ones([1, 3]))
+      ['dense/kernel', 'dense/bias']
+    """
+    running = _pass.current("named_variables")
+    if trainable is not None:
+        trainable = check_flag("trainable", trainable, "True, False or None")
+    return {
+        record.name: running.read(record)
+        for record in running.within(scope)
+        if trainable is None or record.facts.trainable is trainable
+    }
 
 
 def _check_key(key: object) -> None:

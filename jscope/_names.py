@@ -61,5 +61,8 @@ def not_text(argument: str, name: object) -> NameTypeError:
 
 
 def is_in(name: str, scope: str | None) -> bool:
-    """Whether a name is in a scope, by whole components; None and the root hold all."""
-    return not scope or name == scope or name.startswith(f"{scope}/")
+    """Whether a name is in a scope, by whole components; None and the root hold all.
+
+    With a slash at its end, as TF1's filters have it, the scope is not itself the name.
+    """
+    return not scope or name == scope or name.startswith(f"{scope.removesuffix('/')}/")

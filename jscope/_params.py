@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import importlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
@@ -9,7 +11,7 @@ from typing import Any, TypeAlias, cast
 import jax
 import numpy as np
 
-from jscope._report import describe
+from jscope._report import WIDTH, brief, describe
 from jscope.errors import CheckError, TreeTypeError
 
 PyTree: TypeAlias = Any
@@ -30,7 +32,8 @@ class Params(Mapping[str, PyTree]):
 
     A registered pytree whose leaves and key paths are those of the nested dict, so it works with
     ``jax.tree``, optax, orbax and pickle. Nothing can be set, deleted or updated: make a new one,
-    for example by ``jax.tree.map`` or from ``params.to_dict()``. ``repr`` shows shapes only.
+    for example by ``jax.tree.map`` or from ``params.to_dict()``. ``repr`` shows the shapes of
+    arrays, never their values.
 
     Args:
       mapping: Nested mapping of strings to arrays or mappings; the nesting is copied, the arrays
@@ -86,7 +89,10 @@ class Params(Mapping[str, PyTree]):
         return _copy(self._tree)
 
     def __repr__(self) -> str:
-        return f"Params({_show(self._tree)})"
+        return f"Params({_show(self._tree, len('Params('))})"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return fold(Params, self._tree, path, subtree_renderer)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Flat, because pickle recurses and Python's limit is a thousand frames.
@@ -208,20 +214,61 @@ def _from_items(items: list[tuple[tuple[str, ...], Any]]) -> Params:
     return wrap(grow(items))
 
 
-def _show(tree: Tree) -> str:
-    parts: list[str] = []
-    todo: list[Tree | str] = [tree]
+def fold(kind: type, items: Mapping[str, PyTree], path: str | None, renderer: Any) -> Any:
+    """A mapping as treescope shows it, which has been imported by whoever asks for it."""
+    wrapper = importlib.import_module("treescope.repr_lib").render_dictionary_wrapper
+    return wrapper(kind, items, path, renderer)
+
+
+def _show(tree: Tree, column: int) -> str:
+    """Nested dicts as text that starts at a column, in lines of ``WIDTH`` where that can be."""
+    sizes, parts = _sizes(tree), list[str]()
+    # Text; or a dict, its column (None: all of it on one line) and what follows it on its line.
+    todo: list[str | tuple[Tree, int | None, int]] = [(tree, column, 1)]
     while todo:
         item = todo.pop()
         if isinstance(item, str):
             parts.append(item)
             continue
-        pieces: list[Tree | str] = ["{"]
-        for index, (key, value) in enumerate(item.items()):
-            pieces.append(f"{', ' if index else ''}{key!r}: ")
-            pieces.append(value if isinstance(value, dict) else describe(value))
+        node, at, after = item
+        # Far to the right nothing is gained, and deep trees would be mostly blanks.
+        if at is not None and (at + sizes[id(node)] + after <= WIDTH or at > WIDTH // 2):
+            at = None
+        between = ", " if at is None else ",\n" + " " * (at + 1)
+        pieces: list[str | tuple[Tree, int | None, int]] = ["{"]
+        for index, (key, value) in enumerate(node.items()):
+            label = f"{key!r}: "
+            pieces.append(f"{between if index else ''}{label}")
+            if isinstance(value, dict):
+                inner = None if at is None else at + 1 + len(label)
+                pieces.append((value, inner, after + 1 if index == len(node) - 1 else 1))
+            else:
+                pieces.append(_show_leaf(value))
         todo.extend(reversed([*pieces, "}"]))
     return "".join(parts)
+
+
+def _sizes(tree: Tree) -> dict[int, int]:
+    """How long the text of each dict is on one line, by its address."""
+    nodes = [tree]
+    for node in nodes:  # which grows
+        nodes.extend(value for value in node.values() if isinstance(value, dict))
+    sizes: dict[int, int] = {}
+    for node in reversed(nodes):  # what is inside first
+        length = sum(
+            len(repr(key))
+            + len(": , ")
+            + (sizes[id(value)] if isinstance(value, dict) else len(_show_leaf(value)))
+            for key, value in node.items()
+        )
+        sizes[id(node)] = len("{}") + max(length - len(", "), 0)
+    return sizes
+
+
+def _show_leaf(leaf: object) -> str:
+    """What is no number is shown as it is: the flags of a mask, labels, how arrays are laid out."""
+    shown = isinstance(leaf, bool | str | enum.Enum | jax.sharding.PartitionSpec)
+    return brief(leaf) if shown else describe(leaf)
 
 
 # Only the root is a node of its own kind; what lies below is plain dicts, which JAX flattens

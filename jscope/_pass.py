@@ -155,13 +155,13 @@ class Pass:
         return self.values.read(name, trainable), layers
 
     def is_visible(self, name: str) -> bool:
-        """Whether the open level has a value for a name: not for variables of other stacks."""
+        """Whether the open level has a value for a name, or plans one: not of other stacks."""
         record = self.records.get(name)
         level: Level | None = self.level
         if record is None or not record.sizes or not self.level.sizes:
             return True
         while level is not None:
-            if name in level.values:
+            if name in level.values or name in level.used:
                 return True
             level = level.parent
         return False
@@ -174,7 +174,7 @@ class Pass:
             if not isinstance(scope, str):
                 raise bad_argument("scope", scope, "a full name or None")
             if scope:
-                check_name(scope, "scope")
+                check_name(scope.removesuffix("/"), "scope")
         return [
             record
             for record in self.records.values()

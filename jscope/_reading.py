@@ -15,7 +15,7 @@ from jscope._level import Level
 from jscope._params import Params, PyTree, not_a_mapping, walk
 from jscope._program import Program, Start
 from jscope._report import near_names, quoted, report_at
-from jscope._spec import DType, Shape
+from jscope._spec import DType, Shape, Specs, refuse_as_tree
 from jscope.errors import NameClashError, Site, TreeTypeError, VariableNotFoundError
 
 
@@ -153,6 +153,8 @@ class _Tree:
     def __init__(self, label: str, tree: object, *, has_state: bool) -> None:
         if not isinstance(tree, Mapping):
             raise not_a_mapping(label, tree, has_state=has_state)
+        if isinstance(tree, Specs):
+            refuse_as_tree(tree)
         self.label = label
         self.tree = tree
         self._scopes: dict[str, PyTree] = {"": tree._tree if isinstance(tree, Params) else tree}

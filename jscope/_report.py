@@ -11,6 +11,8 @@ from jscope.errors import JscopeError, Site
 
 E = TypeVar("E", bound=JscopeError)
 
+WIDTH = 88
+"""How long lines of trees are."""
 _SITES_SHOWN = 3
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Never, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_bool, bad_argument
+from jscope._arguments import bad_argument, check_flag
 from jscope._calls import Place, here
 from jscope._names import check_name, join, not_text
 from jscope._numbering import ScopeNode
+from jscope._others import check_others
 from jscope._params import PyTree
 from jscope._pass import Pass
 from jscope._report import brief, describe, report_at
@@ -125,6 +126,11 @@ class VariableScope:
         """Full name, without a trailing slash; empty for the root."""
         _looks("it looks at the name of a scope")
         return self._name
+
+    @property
+    def original_name_scope(self) -> str:
+        """The full name with a trailing slash, as TF1's name scopes have it; empty for the root."""
+        return join(self.name, "") if self.name else ""
 
     @property
     def reuse(self) -> Reuse:
@@ -294,6 +300,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         scope inside: no way leads out of reuse but a scope object.
       dtype: Default dtype.
       auxiliary_name_scope: Whether to open ``jax.named_scope``.
+      **others: Refused, by an ArgumentError that says which was meant.
 
     Yields:
       The VariableScope.
@@ -343,7 +350,11 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         reuse: Reuse | None = None,
         dtype: DTypeLike | None = None,
         auxiliary_name_scope: bool = True,
+        **others: Never,
     ) -> None:
+        if others:
+            known = [*Settings._fields, "auxiliary_name_scope", "default_name", "values"]
+            check_others("variable_scope", others, known)
         check_reuse(reuse)
         if isinstance(name_or_scope, str):
             if name_or_scope:
@@ -358,9 +369,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
                 raise _reuse_without_name(reuse, default_name)
         elif not isinstance(name_or_scope, VariableScope):
             raise _not_a_scope(name_or_scope)
-        named = as_bool(auxiliary_name_scope)
-        if named is None:
-            raise bad_argument("auxiliary_name_scope", auxiliary_name_scope, "True or False")
+        named = check_flag("auxiliary_name_scope", auxiliary_name_scope)
         if values is not None and not isinstance(values, list | tuple):
             raise bad_argument("values", values, "a list or tuple")
         options: dict[str, Any] = {}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
-from jscope._params import Params, PyTree, params_of
-from jscope._report import describe
-from jscope.errors import Site
+from jscope._params import Params, PyTree, fold, params_of
+from jscope._report import WIDTH, describe, some_of
+from jscope.errors import Site, TreeTypeError
 
 T = TypeVar("T")
 
@@ -79,6 +79,11 @@ class VariableSpec:
     sites: tuple[Site, ...] = ()
     stack: Shape = ()
 
+    @property
+    def partitioner(self) -> Partitioner:
+        """The same as ``partition``, by the name of the argument."""
+        return self.partition
+
     def __repr__(self) -> str:
         extra = "" if self.trainable else ", trainable=False"
         return f"VariableSpec({self.name!r}, {describe(self)}{extra})"
@@ -118,7 +123,15 @@ class Specs(Mapping[str, VariableSpec]):
     __delattr__ = __setattr__  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Specs({list(self._specs.values())!r})"
+        shown = list(map(repr, self._specs.values()))
+        line = f"Specs([{', '.join(shown)}])"
+        if len(line) <= WIDTH:
+            return line
+        between = ",\n" + " " * len("Specs([")
+        return f"Specs([{between.join(shown)}])"
+
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return fold(Specs, self._specs, path, subtree_renderer)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Specs, (tuple(self._specs.values()),)
@@ -137,6 +150,30 @@ class Specs(Mapping[str, VariableSpec]):
             for name, spec in self.items()
             if spec.trainable is trainable
         )
+
+
+def refuse_as_tree(specs: Specs) -> NoReturn:
+    raise TreeTypeError(
+        "Specs are no tree of arrays.",
+        {
+            "specs": some_of(list(specs)),
+            "fix": "give the trees of jax.ShapeDtypeStruct in them: specs.params(), and "
+            "specs.state() for what is not trainable.",
+        },
+    )
+
+
+def is_specs(thing: object) -> bool:
+    """Whether it is Specs, which a user's function may be given as they are."""
+    return isinstance(thing, Specs)
+
+
+def _never(*_: object) -> NoReturn:
+    raise AssertionError  # they are never taken apart
+
+
+# JAX would take them for one array, and whoever asked it for arrays would say so of that type.
+jax.tree_util.register_pytree_node(Specs, refuse_as_tree, _never)
 
 
 def of_layers(fn: Callable[[jax.Array], T], value: jax.Array, axes: int) -> T:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._arguments import as_array, as_bool, bad_argument, check_size
+from jscope._arguments import as_array, bad_argument, check_flag, check_size
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
 from jscope._pass import Pass
@@ -60,8 +60,7 @@ def layer_stack(
       Params({'w': float32[12,3,3]})
     """
     n = check_size("number of layers", n, least=0)
-    if as_bool(checkpoint) is None:
-        raise bad_argument("checkpoint", checkpoint, "True or False")
+    checkpoint = check_flag("checkpoint", checkpoint)
 
     def decorate(block: Function) -> Function:
         if not callable(block):

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_array, as_bool, bad_argument
+from jscope._arguments import as_array, bad_argument, check_flag
 from jscope._bars import check_assign
 from jscope._getter import ask
 from jscope._names import check_name, join, not_a_name
@@ -141,8 +141,7 @@ def assign_moving_average(
       1.0
     """
     running, full = _named("assign_moving_average", name)
-    if as_bool(zero_debias) is None:
-        raise bad_argument("zero_debias", zero_debias, "True or False")
+    zero_debias = check_flag("zero_debias", zero_debias)
     old = _old(running, full)
     if not jnp.issubdtype(old.dtype, jnp.inexact):
         raise bad_argument("variable of a moving average", old.dtype, "of floats")
@@ -211,8 +210,9 @@ def _is_trainable(name: str, *, first: tuple[Site, ...], again: tuple[Site, ...]
         {
             "first": f"at {where(first)}" if first else "in the params given to apply",
             "asked": f"at {where(again)}",
-            "fix": "make it with get_variable(name, ..., trainable=False); what an optimizer "
-            "trains is changed outside, in params.",
+            "fix": "make it with get_variable(name, ..., trainable=False). What an optimizer "
+            "trains is changed outside: return {name: value} from the function, and pass it to "
+            "jscope.tree.update(params, ...).",
         },
         name=name,
         sites=again,

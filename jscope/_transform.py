@@ -17,7 +17,7 @@ from jscope._reading import Blank, Given, Replay
 from jscope._report import initializer_error
 from jscope._sampling import Sampler
 from jscope._scope import VariableScope
-from jscope._spec import Args, Function, Kwargs, Specs, VariableSpec
+from jscope._spec import Args, Function, Kwargs, Specs, VariableSpec, is_specs
 from jscope.errors import InitializerError, JscopeError, Site, TransformError
 
 P = ParamSpec("P")
@@ -329,7 +329,7 @@ def _split(
     args: Args, kwargs: Kwargs
 ) -> tuple[list[jax.Array], Callable[[Sequence[jax.Array]], tuple[Args, Kwargs]]]:
     """The arrays among the arguments, and a function that puts others in their place."""
-    leaves, treedef = jax.tree.flatten((args, kwargs))
+    leaves, treedef = jax.tree.flatten((args, kwargs), is_specs)
     places = [index for index, leaf in enumerate(leaves) if is_array(leaf)]
 
     def merge(arrays: Sequence[jax.Array]) -> tuple[Args, Kwargs]:
@@ -471,7 +471,7 @@ def _needs_data(name: str, argument: str, sites: tuple[Site, ...]) -> Initialize
 
 def _places(args: Args, kwargs: Kwargs) -> list[str]:
     """Readable paths of the arrays among the arguments: ``args[0]['x']``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    leaves, _ = jax.tree_util.tree_flatten_with_path((args, kwargs), is_specs)
     return [
         ("args", "kwargs")[path[0].idx] + jax.tree_util.keystr(path[1:])
         for path, leaf in leaves

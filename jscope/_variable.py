@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Never, TypeAlias
 
 import jax
 from jax.typing import DTypeLike
@@ -11,11 +11,15 @@ from jax.typing import DTypeLike
 from jscope import _pass
 from jscope._getter import ask
 from jscope._names import check_name, is_name, not_a_name
+from jscope._others import check_others
 from jscope._request import Request
 from jscope._settings import CustomGetter, check_getter
 from jscope._spec import Constraint, InitializerLike, Partitioner, Regularizer
 
 ShapeLike: TypeAlias = int | Iterable[int | None]
+
+_KNOWN = [*(name for name in Request._fields if name != "reuse"), "custom_getter"]
+_GONE = ("aggregation", "caching_device", "synchronization", "use_resource", "validate_shape")
 
 
 def get_variable(
@@ -30,6 +34,7 @@ def get_variable(
     constraint: Constraint | None = None,
     partitioner: Partitioner = None,
     custom_getter: CustomGetter | None = None,
+    **others: Never,
 ) -> jax.Array:
     """Makes or shares the variable ``name`` of the open scope, as in TF1.
 
@@ -57,6 +62,8 @@ def get_variable(
       constraint: Function of the value, kept in the spec. Else the scope's.
       partitioner: How the variable is laid out, kept in the spec. Else the scope's.
       custom_getter: Replaces the scopes' getters for this request, as in TF1.
+      **others: Arguments of TF1's that ask for nothing here, such as ``use_resource``; any other is
+        an ArgumentError that says which was meant.
 
     Returns:
       The array, of the variable's shape and dtype; with a custom getter, whatever it returns.
@@ -86,6 +93,8 @@ def get_variable(
       >>> net.init(jax.random.key(0), jnp.ones([2, 3]))
       Params({'kernel': float32[3,4], 'bias': float32[4]})
     """
+    if others:
+        check_others("get_variable", others, _KNOWN, _GONE)
     running = _pass.current("get_variable")
     if type(name) is not str and not isinstance(name, str):
         raise not_a_name(name)

@@ -10,13 +10,15 @@ Called with nothing a name returns itself; called with options it returns an ini
 them; called with a key and a shape it returns an array. The values are those of
 ``jax.nn.initializers``, up to rounding, wherever TF1's distribution is the same.
 
-TF1's ``seed`` and ``dtype`` are gone: the key comes from the pass and the name of the variable, the
-dtype from ``get_variable``, which had the last word in TF1 too.
+TF1's ``seed`` must be None: the key comes from the pass and the name of the variable. A ``dtype``
+counts where an initializer is called without one, by hand: ``get_variable`` always has one, and has
+the last word, as in TF1.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, Protocol, overload
@@ -75,20 +77,49 @@ class _Named(Protocol[_Options]):
 
 
 def _named(make: Callable[_Options, Initializer]) -> _Named[_Options]:
-    """Makes ``make`` an initializer too; only that has a shape, by name or as second argument."""
+    """Makes ``make`` an initializer too; only that has a shape, by name or as second argument.
+
+    All have ``seed`` and ``dtype``, which mean the same for each, so they are seen to here.
+    """
+    signature = inspect.signature(make)
 
     @functools.wraps(make)
     def named(*args: PyTree, **kwargs: PyTree) -> PyTree:
         if "shape" in kwargs or (len(args) > 1 and isinstance(args[1], tuple | list)):
             return make()(*args, **kwargs)  # type: ignore[call-arg] # the defaults are all there
-        return make(*args, **kwargs) if args or kwargs else named
+        if not args and not kwargs:
+            return named
+        initializer = make(*args, **kwargs)
+        given = signature.bind(*args, **kwargs).arguments
+        if given.get("seed") is not None:
+            wanted = "None, as the key follows from rng and the variable's name"
+            raise bad_argument("seed", given["seed"], wanted)
+        return _with_dtype(initializer, given.get("dtype"))
 
     return named
 
 
+def _with_dtype(initializer: Initializer, dtype: DTypeLike | None) -> Initializer:
+    """The initializer with a dtype of its own, for calls that give none."""
+    if dtype is None:
+        return initializer
+    try:
+        known = jnp.dtype(dtype)
+    except TypeError:
+        raise bad_argument("dtype", dtype, "a dtype or None") from None
+    return functools.partial(_of_dtype, initializer=initializer, default=known)
+
+
 @_named
-def zeros() -> Initializer:
+def zeros(dtype: DTypeLike | None = None, *, seed: None = None) -> Initializer:
     """Zeros, of any dtype.
+
+    Args:
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
+      seed: None.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) a seed is given, or no dtype.
 
     Example:
       >>> import jax.numpy as jnp
@@ -102,8 +133,10 @@ def zeros() -> Initializer:
 
 
 @_named
-def ones() -> Initializer:
+def ones(dtype: DTypeLike | None = None, *, seed: None = None) -> Initializer:
     """Ones, of any dtype.
+
+    All else as in ``zeros``.
 
     Example:
       >>> import jscope as js
@@ -116,7 +149,9 @@ def ones() -> Initializer:
 
 
 @_named
-def constant(value: ArrayLike | Sequence[PyTree] = 0) -> Initializer:
+def constant(
+    value: ArrayLike | Sequence[PyTree] = 0, dtype: DTypeLike | None = None, *, seed: None = None
+) -> Initializer:
     """A number everywhere, or an array.
 
     Unlike TF1, which fills up with the last element, an array must broadcast to the shape.
@@ -124,6 +159,8 @@ def constant(value: ArrayLike | Sequence[PyTree] = 0) -> Initializer:
     Args:
       value: Number or array [...]; a NumPy array is copied. A value computed in the function needs
         no ``constant``: give it to ``get_variable`` as the initializer.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
+      seed: None.
 
     Raises:
       ArgumentError: (ValueError, TypeError) the value is no number or array; and, when a variable
@@ -147,11 +184,15 @@ def constant(value: ArrayLike | Sequence[PyTree] = 0) -> Initializer:
 
 
 @_named
-def identity(gain: float = 1.0) -> Initializer:
+def identity(
+    gain: float = 1.0, dtype: DTypeLike | None = None, *, seed: None = None
+) -> Initializer:
     """The identity matrix, times a number; shapes [rows, columns] only, which may differ.
 
     Args:
       gain: What the diagonal is filled with.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
+      seed: None.
 
     Raises:
       ArgumentError: (ValueError, TypeError) ``gain`` is no number; and, when a variable is made,
@@ -168,7 +209,7 @@ def identity(gain: float = 1.0) -> Initializer:
 
 
 @_named
-def orthogonal(gain: float = 1.0) -> Initializer:
+def orthogonal(gain: float = 1.0, seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """A random orthogonal matrix, of Saxe et al. 2013 (arXiv:1312.6120).
 
     A shape [..., out] is taken as the matrix [product of ..., out]: its columns are orthonormal, or
@@ -177,6 +218,8 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
     Args:
       gain: What the matrix is multiplied by.
+      seed: None: the key follows from the rng of the pass and the variable's name.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
 
     Raises:
       ArgumentError: (ValueError, TypeError) ``gain`` is no number; and, when a variable is made,
@@ -194,12 +237,16 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
 
 @_named
-def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
+def random_normal(
+    mean: float = 0.0, stddev: float = 1.0, seed: None = None, dtype: DTypeLike | None = None
+) -> Initializer:
     """Draws from a normal distribution.
 
     Args:
       mean: The mean.
       stddev: The standard deviation.
+      seed: None: the key follows from the rng of the pass and the variable's name.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
 
     Raises:
       ArgumentError: (ValueError, TypeError) an argument is no number, or ``stddev`` is negative;
@@ -217,7 +264,9 @@ def random_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
 
 @_named
-def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
+def truncated_normal(
+    mean: float = 0.0, stddev: float = 1.0, seed: None = None, dtype: DTypeLike | None = None
+) -> Initializer:
     """Draws from a normal distribution, none further than two ``stddev`` from the mean.
 
     As in TF1, ``stddev`` is that of the distribution before it is cut: what is left of it has a
@@ -238,12 +287,19 @@ def truncated_normal(mean: float = 0.0, stddev: float = 1.0) -> Initializer:
 
 
 @_named
-def random_uniform(minval: float = 0, maxval: float | None = None) -> Initializer:
+def random_uniform(
+    minval: float = 0,
+    maxval: float | None = None,
+    seed: None = None,
+    dtype: DTypeLike | None = None,
+) -> Initializer:
     """Draws uniformly from [minval, maxval), for floats and for integers; floats are rounded.
 
     Args:
       minval: The lower bound.
       maxval: The upper bound, drawn only by rounding; None is 1 for floats. Integers need one.
+      seed: None: the key follows from the rng of the pass and the variable's name.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
 
     Raises:
       ArgumentError: (ValueError, TypeError) a bound is no number, or ``maxval`` is less than
@@ -267,7 +323,11 @@ def random_uniform(minval: float = 0, maxval: float | None = None) -> Initialize
 
 @_named
 def variance_scaling(
-    scale: float = 1.0, mode: str = "fan_in", distribution: str = "truncated_normal"
+    scale: float = 1.0,
+    mode: str = "fan_in",
+    distribution: str = "truncated_normal",
+    seed: None = None,
+    dtype: DTypeLike | None = None,
 ) -> Initializer:
     """Draws with a variance of ``scale / n``, n from the shape.
 
@@ -285,6 +345,8 @@ def variance_scaling(
         "truncated_normal" (within two standard deviations, which are made larger for it so that
         the variance after truncation is ``scale / n``), "normal" (in TF1 the same as
         "truncated_normal") or "untruncated_normal".
+      seed: None: the key follows from the rng of the pass and the variable's name.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
 
     Raises:
       ArgumentError: (ValueError, TypeError) ``scale`` is not positive, or another argument is none
@@ -311,11 +373,19 @@ def variance_scaling(
 
 
 @_named
-def glorot_uniform() -> Initializer:
+def glorot_uniform(seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """Uniform, with a variance of 1 / fan_avg: TF1's default for floats.
 
     Of Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural
     networks"; also named after Xavier. The fans are those of ``variance_scaling``.
+
+    Args:
+      seed: None: the key follows from the rng of the pass and the variable's name.
+      dtype: Where the initializer is called without one; ``get_variable`` always gives one.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) a seed is given, or no dtype; and, when a variable is
+        made, its dtype is no floating one.
 
     Example:
       >>> import jscope as js
@@ -327,8 +397,10 @@ def glorot_uniform() -> Initializer:
 
 
 @_named
-def glorot_normal() -> Initializer:
+def glorot_normal(seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """Truncated normal, with a variance of 1 / fan_avg, of Glorot and Bengio 2010.
+
+    All else as in ``glorot_uniform``.
 
     Example:
       >>> import jscope as js
@@ -340,8 +412,10 @@ def glorot_normal() -> Initializer:
 
 
 @_named
-def he_uniform() -> Initializer:
+def he_uniform(seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """Uniform, with a variance of 2 / fan_in, of He et al. 2015 (arXiv:1502.01852), for relu.
+
+    All else as in ``glorot_uniform``.
 
     Example:
       >>> import jscope as js
@@ -353,8 +427,10 @@ def he_uniform() -> Initializer:
 
 
 @_named
-def he_normal() -> Initializer:
+def he_normal(seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """Truncated normal, with a variance of 2 / fan_in, of He et al. 2015 (arXiv:1502.01852).
+
+    All else as in ``glorot_uniform``.
 
     Example:
       >>> import jscope as js
@@ -366,8 +442,10 @@ def he_normal() -> Initializer:
 
 
 @_named
-def lecun_uniform() -> Initializer:
+def lecun_uniform(seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """Uniform, with a variance of 1 / fan_in, of LeCun et al. 1998, "Efficient BackProp".
+
+    All else as in ``glorot_uniform``.
 
     Example:
       >>> import jscope as js
@@ -379,8 +457,10 @@ def lecun_uniform() -> Initializer:
 
 
 @_named
-def lecun_normal() -> Initializer:
+def lecun_normal(seed: None = None, dtype: DTypeLike | None = None) -> Initializer:
     """Truncated normal, with a variance of 1 / fan_in, of LeCun et al. 1998, "Efficient BackProp".
+
+    All else as in ``glorot_uniform``.
 
     Example:
       >>> import jscope as js
@@ -392,6 +472,17 @@ def lecun_normal() -> Initializer:
 
 
 # What the initializers with options are partials of: picklable, and recognised by value.
+
+
+def _of_dtype(
+    key: jax.Array,
+    shape: Sequence[int],
+    dtype: DTypeLike | None = None,
+    *,
+    initializer: Initializer,
+    default: DTypeLike,
+) -> jax.Array:
+    return initializer(key, tuple(shape), default if dtype is None else dtype)
 
 
 def _constant(

@@ -69,21 +69,45 @@ FLAGS: dict[str, Callable[[Any], Any]] = {
     ),
     "training": lambda flag: run(lambda: js.layers.dropout(X, training=flag)),
     "checkpoint": lambda flag: run(lambda: js.layer_stack(2, checkpoint=flag)(jnp.sin)(X)),
+    "use_bias": lambda flag: run(lambda: js.layers.dense(X, 3, use_bias=flag)),
+    "use_bias of a convolution": lambda flag: run(
+        lambda: js.layers.conv1d(X[None], 3, 1, use_bias=flag)
+    ),
+    "center": lambda flag: run(lambda: js.layers.batch_normalization(X, center=flag)),
+    "scale": lambda flag: run(lambda: js.layers.batch_normalization(X, scale=flag)),
+    "training of a norm": lambda flag: run(lambda: js.layers.batch_normalization(X, training=flag)),
+    "fused": lambda flag: run(lambda: js.layers.batch_normalization(X, training=True, fused=flag)),
+    "zero_debias": lambda flag: run(
+        lambda: (
+            js.get_variable("w", [], trainable=False),
+            js.assign_moving_average("w", 1.0, 0.5, zero_debias=flag),
+        )
+    ),
 }
 
 
 @pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("as_given", [int, np.int32, np.bool_, np.array, jnp.array, jnp.int32])
 @pytest.mark.parametrize("place", FLAGS)
-def test_a_flag_of_numpy_is_one_of_python(place: str, flag: bool) -> None:
-    made, wanted = FLAGS[place](np.bool_(flag)), FLAGS[place](flag)
+def test_a_truth_value_is_one_of_python(place: str, as_given: Any, flag: bool) -> None:
+    made, wanted = FLAGS[place](as_given(flag)), FLAGS[place](flag)
     assert jax.tree.structure(made) == jax.tree.structure(wanted)
 
 
-@pytest.mark.parametrize("flag", [1, 0, 1.0, "yes", jnp.bool_(True), np.array([True])])
+@pytest.mark.parametrize(
+    "flag", [2, -1, 1.0, "yes", np.array([True]), np.array(1.0), jax.ShapeDtypeStruct((), bool)]
+)
 @pytest.mark.parametrize("place", FLAGS)
 def test_other_values_are_no_flags(place: str, flag: Any) -> None:
     with pytest.raises(errors.ArgumentError):
         FLAGS[place](flag)
+
+
+@pytest.mark.parametrize("kind", [bool, jnp.int32])
+@pytest.mark.parametrize("place", FLAGS)
+def test_a_traced_value_is_no_flag(place: str, kind: Any) -> None:
+    with pytest.raises(errors.ArgumentError):
+        jax.jit(FLAGS[place])(jnp.array(True, kind))
 
 
 COUNTS: dict[str, Callable[[Any], Any]] = {

@@ -572,8 +572,9 @@ def test_variables_that_cannot_be_assigned() -> None:
         "Variable w is trainable, so it cannot be assigned.\n"
         "  first:  at FILE:N in trainable\n"
         "  asked:  at FILE:N in trainable\n"
-        "  fix:    make it with get_variable(name, ..., trainable=False); what an optimizer trains "
-        "is changed outside, in params."
+        "  fix:    make it with get_variable(name, ..., trainable=False). What an optimizer trains "
+        "is changed outside: return {name: value} from the function, and pass it to "
+        "jscope.tree.update(params, ...)."
     )
 
     def misspelt(x: jax.Array) -> None:
@@ -713,8 +714,8 @@ def test_arguments_that_cannot_be_used() -> None:
         js.variable_scope("a", regularizer=3)
     with pytest.raises(TypeError, match=r"^The argument of transform must be a function, got 3 "):
         js.transform(3)
-    with pytest.raises(ValueError, match=r"^The trainable must be True, False or None, got 1 of "):
-        js.transform(lambda: js.get_variable("w", [1], trainable=1)).init(0)
+    with pytest.raises(ValueError, match=r"^The trainable must be True, False or None, got 2 of "):
+        js.transform(lambda: js.get_variable("w", [1], trainable=2)).init(0)
 
 
 def every_error() -> list[errors.JscopeError]:
@@ -783,7 +784,8 @@ def test_a_failed_pass_leaves_nothing_behind() -> None:
 def test_names_of_tf1_tell_what_is_here_instead() -> None:
     for name, instead in {
         "truncated_normal_initializer": "jscope.initializers.truncated_normal",
-        "trainable_variables": "jscope.tree.flatten(params), or jscope.tree.select(params, scope)",
+        "trainable_variables": "jscope.named_variables(scope, trainable=True) in a pass, "
+        "jscope.tree.flatten(params) outside",
     }.items():
         with pytest.raises(AttributeError) as caught:
             getattr(js, name)

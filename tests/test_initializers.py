@@ -96,6 +96,42 @@ def test_the_defaults_are_those_of_tf1(name: str) -> None:
     chex.assert_trees_all_equal(made(named(name)(*defaults[name].values())), made(named(name)))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_dtype_counts_where_the_call_gives_none(name: str) -> None:
+    initializer = named(name)(seed=None, dtype="bfloat16")
+    assert initializer(KEY, [4, 6]).dtype == jnp.bfloat16
+    chex.assert_trees_all_equal(
+        initializer(KEY, (4, 6), jnp.float32), named(name)(KEY, (4, 6), jnp.float32)
+    )
+    # As in TF1, the variable's dtype, float32 unless somebody says so, has the last word.
+    assert made(initializer).dtype == made(initializer, dtype=None).dtype == jnp.float32
+    assert made(initializer, dtype=jnp.float16).dtype == jnp.float16
+    again = pickle.loads(pickle.dumps(initializer))
+    chex.assert_trees_all_equal(made(again), made(initializer))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_seed_is_needed_and_no_other_is_taken(name: str) -> None:
+    assert key_of(named(name)(seed=None, dtype=None)) == key_of(named(name))
+    with pytest.raises(errors.ArgumentError) as caught:
+        named(name)(seed=3)
+    assert str(caught.value) == (
+        "The seed must be None, as the key follows from rng and the variable's name, got 3 of "
+        "type int."
+    )
+    with pytest.raises(errors.ArgumentError) as caught:
+        named(name)(dtype="flat")
+    assert str(caught.value) == "The dtype must be a dtype or None, got 'flat' of type str."
+
+
+def test_seed_and_dtype_have_their_places_in_tf1() -> None:
+    assert initializers.zeros(jnp.int32)(KEY, (2,)).dtype == jnp.int32
+    assert initializers.constant(3, jnp.int32)(KEY, (2,)).dtype == jnp.int32
+    assert initializers.random_normal(0.0, 1.0, None, jnp.float16)(KEY, (2,)).dtype == jnp.float16
+    with pytest.raises(errors.ArgumentError, match=r"^The seed must be None"):
+        initializers.truncated_normal(0.0, 0.02, 1234)
+
+
 def key_of(initializer: Any) -> Any:
     return _program.trace(initializer, (4, 4), np.dtype("float32"), KEY.dtype, {}).key
 

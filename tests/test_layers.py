@@ -1067,8 +1067,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "The training must be True or False in Python, static under jit, as it decides what is traced, got bool[].",
     ),
     "training of dropout": (
-        lambda: layers.dropout(ROWS, training=1),  # type: ignore[arg-type]
-        "The training must be True or False in Python, static under jit, as it decides what is traced, got 1 of type "
+        lambda: layers.dropout(ROWS, training=2),  # type: ignore[arg-type]
+        "The training must be True or False in Python, static under jit, as it decides what is traced, got 2 of type "
         "int.",
     ),
     "rate": (

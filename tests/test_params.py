@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from flax.core import FrozenDict
 
 import jscope as js
+from jscope import errors
 
 NESTED = {"encoder": {"w": jnp.ones([3, 4]), "b": jnp.zeros([4])}, "v": jnp.float32(2)}
 
@@ -330,3 +332,106 @@ def test_the_form_of_params_in_an_exported_function_is_fixed() -> None:
     data = bytes(jax.export.export(jax.jit(lambda params: params["w"]))(given).serialize())
     assert b"jscope.Params" in data
     assert rb'["w", "\u00e4"]' in data
+
+
+def test_specs_where_arrays_are_wanted_say_what_holds_them(tmp_path: Path) -> None:
+    import orbax.checkpoint as ocp
+
+    net = js.transform(lambda: js.get_variable("net/w", [2]))
+    made, specs = net.init(0), net.specs()
+    calls: list[Callable[[], Any]] = [
+        lambda: jax.tree.map(jnp.zeros_like, {"params": specs}),
+        lambda: jax.tree.leaves(specs),
+        lambda: jax.jit(lambda specs: 0)(specs),
+        lambda: jax.eval_shape(net.specs),
+        lambda: optax.sgd(0.1, momentum=0.9).init(specs),
+        lambda: net.apply(specs, None),
+    ]
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "saved", made)
+        checkpointer.wait_until_finished()
+        calls.append(lambda: checkpointer.restore(tmp_path / "saved", specs))
+        calls.append(lambda: checkpointer.save(tmp_path / "again", specs))
+        for call in calls:
+            with pytest.raises(errors.TreeTypeError) as caught:
+                call()
+            assert str(caught.value) == (
+                "Specs are no tree of arrays.\n"
+                "  specs:  'net/w'\n"
+                "  fix:    give the trees of jax.ShapeDtypeStruct in them: specs.params(), and "
+                "specs.state() for what is not trainable."
+            )
+        chex.assert_trees_all_equal(checkpointer.restore(tmp_path / "saved", specs.params()), made)
+
+
+def test_a_function_may_be_given_specs() -> None:
+    def fn(given: dict[str, Any]) -> Any:
+        return [js.get_variable(name, spec.shape) for name, spec in given["specs"].items()]
+
+    specs = js.transform(lambda: js.get_variable("net/w", [2])).specs()
+    net = js.transform(fn)
+    given = {"specs": specs, "x": jnp.ones(3)}
+    assert repr(net.init(0, given)) == "Params({'net': {'w': float32[2]}})"
+    assert net.apply(net.init(0, given), None, given)[0].shape == (2,)
+
+
+def test_the_partition_of_a_spec_goes_by_the_name_of_the_argument_too() -> None:
+    partition = jax.sharding.PartitionSpec("data")
+    spec = js.transform(lambda: js.get_variable("w", [2], partitioner=partition)).specs()["w"]
+    assert spec.partition is spec.partitioner is partition
+
+
+def test_a_long_tree_is_shown_in_lines_that_fit() -> None:
+    wide = jax.ShapeDtypeStruct((9,) * 4, jnp.int16)
+    tree = {"net": {"first": {"kernel": wide, "bias": wide}, "second": {"kernel": wide}}, "v": wide}
+    assert repr(js.Params(tree)) == (
+        "Params({'net': {'first': {'kernel': int16[9,9,9,9], 'bias': int16[9,9,9,9]},\n"
+        "                'second': {'kernel': int16[9,9,9,9]}},\n"
+        "        'v': int16[9,9,9,9]})"
+    )
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_a_tree_is_on_one_line_if_that_fits(size: int) -> None:
+    shown = repr(js.Params({"a": {"b": {"x" * size: 1, "y" * size: True}}}))
+    line = " ".join(shown.split())
+    assert ("\n" in shown) is (len(line) > 88)
+    assert eval(line, {"Params": js.Params, "int": 1}) == js.Params(
+        {"a": {"b": {"x" * size: 1, "y" * size: True}}}
+    )
+
+
+def test_a_deep_tree_is_shown_without_a_mass_of_blanks() -> None:
+    deep: dict[str, Any] = {"w": True}
+    for _ in range(5000):
+        deep = {"scope": deep, "v": True}
+    shown = repr(js.Params(deep))
+    assert len(shown) < 200_000
+    assert shown.count("'v': True") == 5000
+
+
+def test_masks_labels_and_partitions_show_what_they_say_and_numbers_do_not() -> None:
+    kind = jax.sharding.PartitionSpec("data", None)
+    shown = js.Params({"a": True, "b": "adam", "c": kind, "d": 1, "e": np.bool_(True)})
+    assert repr(shown) == f"Params({{'a': True, 'b': 'adam', 'c': {kind}, 'd': int, 'e': bool[]}})"
+
+
+def test_long_specs_are_shown_one_a_line() -> None:
+    def fn() -> None:
+        for name in ("first", "second", "third"):
+            js.get_variable(name, [2])
+
+    assert repr(js.transform(fn).specs()) == (
+        "Specs([VariableSpec('first', float32[2]),\n"
+        "       VariableSpec('second', float32[2]),\n"
+        "       VariableSpec('third', float32[2])])"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The chararray class:DeprecationWarning")  # in treescope
+def test_treescope_folds_params_and_specs() -> None:
+    treescope = pytest.importorskip("treescope")
+    specs = js.transform(lambda: js.get_variable("net/w", [2])).specs()
+    tree = js.Params({"net": {"w": "adam"}, "v": {"u": 3}})
+    assert treescope.render_to_text(tree) == "Params({'net': {'w': 'adam'}, 'v': {'u': 3}})"
+    assert treescope.render_to_text(specs).startswith("Specs({\n  'net/w': VariableSpec(\n")

@@ -1542,7 +1542,7 @@ def test_without_auxiliary_name_scope_only_variables_carry_the_name() -> None:
     assert stacks(fn) == {"mul": "a/c", "sin": "a/c", "cos": "a"}
 
 
-@pytest.mark.parametrize("value", ["x", 1, None])
+@pytest.mark.parametrize("value", ["x", 2, None])
 def test_auxiliary_name_scope_is_a_bool(value: Any) -> None:
     with pytest.raises(TypeError, match="auxiliary_name_scope must be"):
         js.variable_scope("a", auxiliary_name_scope=value)
@@ -1579,3 +1579,28 @@ def test_a_decorator_opens_the_name_scope() -> None:
         return jnp.sin(x)
 
     assert stacks(lambda x: jnp.cos(scoped(x))) == {"sin": "a", "cos": ""}
+
+
+def test_the_original_name_scope_is_the_name_with_a_slash() -> None:
+    def fn() -> list[str]:
+        found = [js.get_variable_scope().original_name_scope]
+        with js.variable_scope("a"), js.variable_scope(None, "b") as scope:
+            found.append(scope.original_name_scope)
+            with jax.named_scope(found[-1]), js.variable_scope(scope) as again:
+                found.append(again.original_name_scope)
+        return found
+
+    assert js.transform(fn).apply({}, None) == ["", "a/b/", "a/b/"]
+    assert js.VariableScope("a").original_name_scope == "a/"
+
+
+def test_a_block_that_looks_at_the_original_name_scope_is_run_under_each() -> None:
+    @js.jit
+    def length() -> int:
+        return len(js.get_variable_scope().original_name_scope)
+
+    def fn() -> list[int]:
+        return [js.variable_scope(name)(length)() for name in ("a", "bcd", "ef")]
+
+    net = js.transform(fn)
+    assert [net.apply({}, None) for _ in range(2)] == [[2, 4, 3]] * 2

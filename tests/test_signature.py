@@ -233,3 +233,20 @@ def test_what_takes_a_function_and_returns_one_keeps_its_signature(name: str) ->
     assert shown(lifted) == f"({USERS}) -> jax.Array"
     assert lifted.__doc__ == model.__doc__
     assert shown(js.transform(lifted).specs) == f"({USERS}) -> Specs"
+
+
+@pytest.mark.parametrize("module", [js, js.layers, js.getters, js.initializers, js.tree])
+def test_no_signature_shows_the_address_of_a_default(module: Any) -> None:
+    functions = [getattr(module, name) for name in module.__all__]
+    for function in filter(inspect.isfunction, functions):
+        assert " at 0x" not in shown(function)
+
+
+def test_a_default_initializer_is_shown_by_its_name_and_works() -> None:
+    parameters = inspect.signature(js.layers.batch_normalization).parameters
+    gamma, beta = (parameters[f"{name}_initializer"].default for name in ("gamma", "beta"))
+    assert (repr(gamma), repr(beta)) == ("ones", "zeros")
+    assert gamma == parameters["moving_variance_initializer"].default != beta
+    assert len({gamma, beta, parameters["moving_mean_initializer"].default}) == 2
+    assert gamma(jax.random.key(0), (2,), jnp.float32).tolist() == [1.0, 1.0]
+    assert "bias_initializer: 'InitializerLike' = zeros" in pydoc.render_doc(js.layers.dense)

@@ -436,7 +436,7 @@ def test_the_arguments_of_a_moving_average_are_checked() -> None:
     with pytest.raises(errors.ArgumentError, match="The decay must be a scalar"):
         net.init(0, jnp.zeros(2))
     with pytest.raises(errors.ArgumentError, match="The zero_debias must be True or False"):
-        net.init(0, 0.5, 1)
+        net.init(0, 0.5, 2)
     with pytest.raises(errors.ArgumentError, match="variable of a moving average must be of float"):
         net.init(0, 0.5, False, jnp.int32)
     with pytest.raises(errors.AssignmentError, match=r"value has shape \(3,\) and the variable"):

@@ -198,6 +198,89 @@ def test_empty_scopes_stay_with_the_rest() -> None:
     }
 
 
+def test_update_takes_the_leaves_of_the_last_tree_that_has_them() -> None:
+    tree = {"a": {"w": 1, "b": 2}, "empty": {}, "v": 3}
+    first, second = {"a": {"w": 10, "b": 20}}, FrozenDict({"a": {"b": 200}})
+    updated = js.tree.update(tree, first, second)
+    assert isinstance(updated, js.Params)
+    assert updated.to_dict() == {"a": {"w": 10, "b": 200}, "empty": {}, "v": 3}
+    assert list(js.tree.flatten(updated)) == ["a/w", "a/b", "v"]
+    assert js.tree.update(tree) == js.tree.update(tree, {}, {"v": {}}) == tree
+    assert tree["a"] == {"w": 1, "b": 2}
+
+
+def test_update_adds_names_where_it_is_told_to() -> None:
+    updated = js.tree.update({"a": {"w": 1}}, {"b": 2, "a": {"w": 3}}, {"b": 4}, new=True)
+    assert updated.to_dict() == {"a": {"w": 3}, "b": 4}
+
+
+def test_update_takes_full_names() -> None:
+    values = {"gen/dense/bias": 20, "disc": {"layer_0/w": 50}}
+    changed = js.tree.flatten(js.tree.update(TREE, values))
+    assert changed == {**js.tree.flatten(TREE), "gen/dense/bias": 20, "disc/layer_0/w": 50}
+
+
+def test_update_of_specs_gives_specs() -> None:
+    narrow, wide = (js.transform(lambda n=n: js.get_variable("w", [n])).specs() for n in (2, 3))
+    updated = js.tree.update(narrow, wide)
+    assert isinstance(updated, js.Specs)
+    assert updated["w"].shape == (3,)
+
+
+def test_what_a_function_returns_by_name_goes_into_its_params() -> None:
+    def whiten(x: jax.Array) -> dict[str, jax.Array]:  # sets what an optimizer trains later
+        with js.variable_scope("norm"):
+            js.get_variable("shift", [3])
+        return {name: -x.mean(0) for name in js.named_variables("norm")}
+
+    net = js.transform(whiten)
+    x = jnp.arange(6.0).reshape(2, 3)
+    params = net.init(0, x)
+    params = js.tree.update(params, net.apply(params, None, x))
+    chex.assert_trees_all_equal(
+        params.to_dict(), {"norm": {"shift": jnp.array([-1.5, -2.5, -3.5])}}
+    )
+
+
+def test_update_with_other_names_is_refused() -> None:
+    tree = {"net": {"kernel": 1, "bias": 2}}
+    with pytest.raises(errors.CheckError) as caught:
+        js.tree.update(tree, {"net": {"bias": 0}}, {"net": {"kernl": 0}})
+    assert str(caught.value) == (
+        "net/kernl is not in the tree to update.\n"
+        "  asked:  by others[1]\n"
+        "  near:   'net/kernel'\n"
+        "  fix:    correct the name; pass new=True to add what is not there."
+    )
+    assert caught.value.unexpected == ("net/kernl",)
+    with pytest.raises(errors.CheckError) as caught:
+        js.tree.update(tree, {"net": 0, "kernel": {"w": 0}})
+    assert str(caught.value) == (
+        "net is not in the tree to update, nor 1 more.\n"
+        "  names:  'net', 'kernel/w'\n"
+        "  asked:  by others[0]\n"
+        "  fix:    correct the name; pass new=True to add what is not there."
+    )
+    with pytest.raises(errors.NameClashError) as clash:
+        js.tree.update(tree, {"net/bias": 0}, {"net": 0}, new=True)
+    assert str(clash.value) == (
+        "Variable net/kernel cannot be made: net would be a variable and also the scope of "
+        "net/kernel.\n"
+        "  first:  net in others[1]\n"
+        "  again:  net/kernel in the tree\n"
+        "  fix:    rename or leave out one of the two."
+    )
+    with pytest.raises(errors.NameClashError, match=r"^Two variables would have the name net/bias"):
+        js.tree.update(tree, {"net/bias": 0, "net": {"bias": 0}})
+    with pytest.raises(errors.CheckError, match=r"^'net//bias' is not a key of params"):
+        js.tree.update(tree, {"net//bias": 0})
+    for trees in ((tree, 3), (3, tree)):
+        with pytest.raises(errors.TreeTypeError, match=r"^The tree must be a nested mapping"):
+            js.tree.update(*trees)  # type: ignore[call-overload]
+    with pytest.raises(errors.ArgumentError, match=r"^The new must be True or False, got 'yes'"):
+        js.tree.update(tree, new="yes")  # type: ignore[call-overload]
+
+
 def test_merge_of_nothing_is_empty() -> None:
     assert js.tree.merge() == {}
     assert js.tree.merge(TREE) == TREE

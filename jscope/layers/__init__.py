@@ -10,7 +10,8 @@ def net(images, training):                                             # [batch,
     return js.layers.dense(x, 10)                                      # dense_1/kernel, ...
 
 Each layer opens a scope: its ``name``, else its default name, numbered. Variables take the inputs'
-dtype. ``arg_scope`` gives any of them default arguments.
+dtype. ``arg_scope`` gives any of them default arguments. Arguments of TF1's that ask for nothing,
+such as ``activity_regularizer=None``, are taken although ``help`` does not show them.
 """
 
 from jscope.layers._conv import conv1d, conv2d, conv2d_transpose, conv3d, separable_conv2d

@@ -2,21 +2,79 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope._arguments import as_bool, as_int, bad_argument
+from jscope._arguments import as_int, bad_argument, check_flag
+from jscope._others import check_others
 from jscope._scope import VariableScope
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
 Name: TypeAlias = str | VariableScope | None
 Sizes: TypeAlias = int | Sequence[int]
 Kind: TypeAlias = type
 """A kind of dtypes, such as ``jnp.floating``."""
+
+
+def takes_tf1(*gone: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Lets a layer be given arguments that TF1's has beside its own, where they ask for nothing.
+
+    They are not in its signature: who writes anew has no use for them.
+    """
+
+    def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(fn)
+        known = frozenset(signature.parameters)
+
+        @functools.wraps(fn)
+        def layer(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not kwargs.keys() <= known:
+                others = {name: kwargs.pop(name) for name in kwargs.keys() - known}
+                check_others(fn.__name__, others, known, gone)
+            return fn(*args, **kwargs)
+
+        shown = [
+            p.replace(default=Shown(p.default)) if inspect.isfunction(p.default) else p
+            for p in signature.parameters.values()
+        ]
+        layer.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+        return layer
+
+    return decorate
+
+
+class Shown:
+    """A function as ``help`` shows it where it is a default: by its name, without an address."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shown) and self._function is other._function
+
+    def __hash__(self) -> int:
+        return hash(self._function)
+
+    def __repr__(self) -> str:
+        return self._function.__name__
+
+
+OF_LAYERS = ("_reuse", "_scope", "activity_regularizer")
+"""What TF1's layers of a kernel and a bias take too."""
 
 
 def check_array(
@@ -66,8 +124,7 @@ def check_channels_first(data_format: object) -> bool:
     return check_word("data_format", data_format, formats) == "channels_first"
 
 
-def check_training(training: object) -> None:
-    """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
-    if as_bool(training) is None:
-        wanted = "True or False in Python, static under jit, as it decides what is traced"
-        raise bad_argument("training", training, wanted)
+def check_training(training: object) -> bool:
+    """A bool: TF1's placeholder is a Python argument of the function here."""
+    wanted = "True or False in Python, static under jit, as it decides what is traced"
+    return check_flag("training", training, wanted)

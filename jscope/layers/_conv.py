@@ -9,12 +9,13 @@ from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Activation, Name, Sizes, check_activation
-from jscope.layers._weights import Weight, finish, layer_scope, zeros
+from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, check_activation, takes_tf1
+from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
 from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv1d(
     inputs: jax.Array,
     filters: int,
@@ -62,10 +63,13 @@ def conv1d(
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 1, window, strides, padding, data_format, dilation_rate)
     with _opened("conv1d", filters, activation, name, reuse):
-        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+        return _convolve(
+            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+        )
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv2d(
     inputs: jax.Array,
     filters: int,
@@ -140,10 +144,13 @@ def conv2d(
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, dilation_rate)
     with _opened("conv2d", filters, activation, name, reuse):
-        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+        return _convolve(
+            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+        )
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv3d(
     inputs: jax.Array,
     filters: int,
@@ -192,10 +199,13 @@ def conv3d(
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 3, window, strides, padding, data_format, dilation_rate)
     with _opened("conv3d", filters, activation, name, reuse):
-        return _convolve(inputs, grid, filters, kernel, bias if use_bias else None, activation)
+        return _convolve(
+            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+        )
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def conv2d_transpose(
     inputs: jax.Array,
     filters: int,
@@ -252,10 +262,11 @@ def conv2d_transpose(
             dimension_numbers=(grid.letters, "HWIO", grid.letters),
             transpose_kernel=True,  # flips the kernel, and swaps the axes called I and O
         )
-        return finish(outputs, bias if use_bias else None, activation, grid.channels)
+        return finish(outputs, where("use_bias", use_bias, bias), activation, grid.channels)
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def separable_conv2d(
     inputs: jax.Array,
     filters: int,
@@ -329,7 +340,7 @@ def separable_conv2d(
         hidden = _slide(inputs, kernel.reshape(*grid.window, 1, deep), grid, groups=channels)
         kernel = pointwise.make("pointwise_kernel", (1, 1, deep, filters), inputs.dtype)
         outputs = _slide(hidden, kernel, still)
-        return finish(outputs, bias if use_bias else None, activation, grid.channels)
+        return finish(outputs, where("use_bias", use_bias, bias), activation, grid.channels)
 
 
 def _opened(

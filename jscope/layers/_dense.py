@@ -9,11 +9,19 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Activation, Name, check_activation, check_array
-from jscope.layers._weights import Weight, finish, layer_scope, zeros
+from jscope.layers._arguments import (
+    OF_LAYERS,
+    Activation,
+    Name,
+    check_activation,
+    check_array,
+    takes_tf1,
+)
+from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
 
 
 @add_arg_scope
+@takes_tf1(*OF_LAYERS)
 def dense(
     inputs: jax.Array,
     units: int,
@@ -74,4 +82,4 @@ def dense(
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     with layer_scope(name, "dense", reuse):
         outputs = jnp.dot(inputs, kernel.make("kernel", [inputs.shape[-1], units], inputs.dtype))
-        return finish(outputs, bias if use_bias else None, activation)
+        return finish(outputs, where("use_bias", use_bias, bias), activation)

@@ -11,12 +11,13 @@ import numpy as np
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, widened
 from jscope._draw import next_rng_key
-from jscope.layers._arguments import Name, check_array, check_training
+from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import layer_scope
 
 
 @add_arg_scope
+@takes_tf1()
 def dropout(
     inputs: jax.Array,
     rate: float | jax.Array = 0.5,
@@ -62,7 +63,7 @@ def dropout(
     if not (0 <= rate < 1 if number else isinstance(rate, jax.Array) and rate.ndim == 0):
         raise bad_argument("rate", rate, "a scalar of at least 0 and less than 1")
     shape = _noise_shape(noise_shape, inputs.shape)
-    check_training(training)
+    training = check_training(training)
     with layer_scope(name, "dropout"):
         if not training or (number and rate == 0):
             return inputs

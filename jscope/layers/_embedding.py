@@ -10,12 +10,13 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
-from jscope.layers._arguments import Name, check_array
+from jscope.layers._arguments import Name, check_array, takes_tf1
 from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import Weight, layer_scope
 
 
 @add_arg_scope
+@takes_tf1()
 def embedding(
     ids: jax.Array,
     vocabulary: int,
@@ -70,6 +71,7 @@ def embedding(
 
 
 @add_arg_scope
+@takes_tf1("max_norm", "name", "partition_strategy", "validate_indices")
 def embedding_lookup(params: jax.Array, ids: jax.Array) -> jax.Array:
     """Rows of a table: ``params[ids]``, as TF1's ``tf.nn.embedding_lookup`` of one table.
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
-from jscope.layers._arguments import check_array, check_channels_first
+from jscope.layers._arguments import check_array, check_channels_first, takes_tf1
 
 
 @add_arg_scope
+@takes_tf1()
 def flatten(
     inputs: jax.Array, name: str | None = None, data_format: str = "channels_last"
 ) -> jax.Array:

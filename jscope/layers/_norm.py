@@ -9,16 +9,35 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
-from jscope._arguments import as_int, bad_argument, widened
+from jscope._arguments import as_int, bad_argument, check_flag, widened
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_moving_average
-from jscope.layers._arguments import Activation, Name, check_activation, check_array, check_training
+from jscope.layers._arguments import (
+    Activation,
+    Name,
+    check_activation,
+    check_array,
+    check_training,
+    takes_tf1,
+)
 from jscope.layers._weights import Weight, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 
 
 @add_arg_scope
+@takes_tf1(
+    "_reuse",
+    "_scope",
+    "adjustment",
+    "outputs_collections",
+    "renorm",
+    "renorm_clipping",
+    "renorm_momentum",
+    "updates_collections",
+    "variables_collections",
+    "virtual_batch_size",
+)
 def batch_normalization(
     inputs: jax.Array,
     axis: int | Sequence[int] = -1,
@@ -101,7 +120,7 @@ def batch_normalization(
     """
     inputs = check_array("inputs", inputs, "[batch, ..., channels]", lambda ndim: ndim >= 2)
     axes = _axes(axis, inputs.ndim)
-    check_training(training)
+    training = check_training(training)
     # The shape that fits the inputs, and that of the variables.
     across = [size if index in axes else 1 for index, size in enumerate(inputs.shape)]
     shape = across if len(axes) > 1 else [inputs.shape[axes[0]]]
@@ -114,8 +133,8 @@ def batch_normalization(
         for initializer in (moving_mean_initializer, moving_variance_initializer)
     )
     with layer_scope(name, "batch_normalization", reuse):
-        gamma = gammas.make("gamma", shape, dtype) if scale else None
-        beta = betas.make("beta", shape, dtype) if center else None
+        gamma = gammas.make("gamma", shape, dtype) if check_flag("scale", scale) else None
+        beta = betas.make("beta", shape, dtype) if check_flag("center", center) else None
         mean = means.make("moving_mean", shape, dtype)
         variance = variances.make("moving_variance", shape, dtype)
         if training:
@@ -131,6 +150,7 @@ def batch_normalization(
 
 
 @add_arg_scope
+@takes_tf1("outputs_collections", "variables_collections")
 def layer_norm(
     inputs: jax.Array,
     center: bool = True,
@@ -232,6 +252,6 @@ def _bessel(size: int, channels: int) -> float:
 def _is_fused(fused: bool | None, axes: tuple[int, ...], inputs: jax.Array) -> bool:
     """Whether TF would have used its fused kernel, which changes the moving variance only."""
     if fused is not None:
-        return fused
+        return check_flag("fused", fused)
     channels = axes in ((1,), (inputs.ndim - 1,))
     return channels and inputs.ndim in (4, 5) and inputs.dtype != jnp.float64

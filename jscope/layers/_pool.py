@@ -11,11 +11,12 @@ import numpy as np
 
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import widened
-from jscope.layers._arguments import Sizes
+from jscope.layers._arguments import Sizes, takes_tf1
 from jscope.layers._windows import Grid, check_images
 
 
 @add_arg_scope
+@takes_tf1()
 def max_pooling1d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -45,6 +46,7 @@ def max_pooling1d(
 
 
 @add_arg_scope
+@takes_tf1()
 def max_pooling2d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -86,6 +88,7 @@ def max_pooling2d(
 
 
 @add_arg_scope
+@takes_tf1()
 def max_pooling3d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -117,6 +120,7 @@ def max_pooling3d(
 
 
 @add_arg_scope
+@takes_tf1()
 def average_pooling1d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -146,6 +150,7 @@ def average_pooling1d(
 
 
 @add_arg_scope
+@takes_tf1()
 def average_pooling2d(
     inputs: jax.Array,
     pool_size: Sizes,
@@ -174,6 +179,7 @@ def average_pooling2d(
 
 
 @add_arg_scope
+@takes_tf1()
 def average_pooling3d(
     inputs: jax.Array,
     pool_size: Sizes,

@@ -18,7 +18,7 @@ from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
-from jscope.layers._arguments import Activation, Name, check_activation, check_array
+from jscope.layers._arguments import Activation, Name, check_activation, check_array, takes_tf1
 from jscope.layers._sharding import along_batch
 from jscope.layers._weights import Weight, ones, zeros
 
@@ -71,6 +71,15 @@ class Cell:
 
 
 @add_arg_scope
+@takes_tf1(
+    "cell_clip",
+    "num_proj",
+    "num_proj_shards",
+    "num_unit_shards",
+    "proj_clip",
+    "state_is_tuple",
+    "use_peepholes",
+)
 def lstm(
     units: int,
     forget_bias: float = 1.0,
@@ -132,6 +141,7 @@ def lstm(
 
 
 @add_arg_scope
+@takes_tf1()
 def gru(
     units: int,
     activation: Activation | None = None,
@@ -194,6 +204,7 @@ def gru(
 
 
 @add_arg_scope
+@takes_tf1("parallel_iterations", "swap_memory")
 def dynamic_rnn(
     cell: Callable[[jax.Array, State], tuple[Out, State]],
     inputs: jax.Array,

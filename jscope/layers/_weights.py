@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 from jax.typing import DTypeLike
 
+from jscope._arguments import check_flag
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
@@ -42,6 +43,11 @@ class Weight(NamedTuple):
             trainable=self.trainable,
             constraint=self.constraint,
         )
+
+
+def where(argument: str, flag: object, weight: Weight) -> Weight | None:
+    """The weight if a flag, given as that argument, says so."""
+    return weight if check_flag(argument, flag) else None
 
 
 def finish(

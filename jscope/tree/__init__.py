@@ -22,7 +22,7 @@ Nothing here knows about passes.
 
 from jscope.tree._names import flatten, map_with_name, unflatten
 from jscope.tree._rename import rename
-from jscope.tree._select import labels, mask, merge, partition, select
+from jscope.tree._select import labels, mask, merge, partition, select, update
 from jscope.tree._size import count, nbytes
 from jscope.tree._stacks import stack_layers, unstack_layers
 
@@ -40,6 +40,7 @@ __all__ = [
     "stack_layers",
     "unflatten",
     "unstack_layers",
+    "update",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -72,8 +73,7 @@ def unflatten(mapping: NestedMapping) -> Params:
     if not isinstance(mapping, Mapping):
         raise _not_a_tree(mapping)
     for name in mapping:
-        if not isinstance(name, str) or not all(name.split("/")):
-            raise bad_key(name)
+        check_full_name(name)
     names = list(mapping)
     check_distinct(names, lambda number: f"the key {names[number]!r}")
     return params_of(mapping.items())
@@ -81,6 +81,23 @@ def unflatten(mapping: NestedMapping) -> Params:
 
 def leaves_of(tree: NestedMapping) -> list[Item]:
     return list(flatten(tree).items())
+
+
+def full_names(tree: NestedMapping) -> dict[str, PyTree]:
+    """As ``flatten``, of a mapping whose keys may be full names too."""
+    if not isinstance(tree, Mapping) or isinstance(tree, Specs):
+        return flatten(tree)
+    items = [(path, leaf) for path, leaf in walk(tree) if not isinstance(leaf, Mapping)]
+    for key in itertools.chain.from_iterable(path for path, _ in items):
+        check_full_name(key)
+    names = ["/".join(path) for path, _ in items]
+    check_distinct(names, lambda number: f"the path {items[number][0]}")
+    return dict(zip(names, [leaf for _, leaf in items], strict=True))
+
+
+def check_full_name(key: object) -> None:
+    if not isinstance(key, str) or not all(key.split("/")):
+        raise bad_key(key)
 
 
 def empty_scopes(tree: NestedMapping) -> list[Item]:

@@ -1,19 +1,27 @@
-"""Parts of trees: select, partition, merge, mask and labels."""
+"""Parts of trees: select, partition, merge, update, mask and labels."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import jax
 
-from jscope._arguments import bad_argument
+from jscope._arguments import bad_argument, check_flag
 from jscope._params import NestedMapping, Params, PyTree, params_of
-from jscope._report import brief, some_of
+from jscope._report import brief, near_names, quoted, some_of
 from jscope._spec import Specs
-from jscope.errors import LabelError
-from jscope.tree._names import Item, check_distinct, empty_scopes, leaves_of, like, named
+from jscope.errors import CheckError, LabelError
+from jscope.tree._names import (
+    Item,
+    check_distinct,
+    empty_scopes,
+    full_names,
+    leaves_of,
+    like,
+    named,
+)
 from jscope.tree._patterns import Pattern, choose, claim, show
 
 
@@ -126,6 +134,73 @@ def merge(*trees: NestedMapping) -> Params | Specs:
     # Empty scopes first, the outer before the inner, so that they cover nothing.
     empty = sorted(item for tree in trees for item in empty_scopes(tree))
     return params_of([*empty, *items])
+
+
+@overload
+def update(tree: Specs, *others: Specs, new: bool = ...) -> Specs: ...
+@overload
+def update(tree: NestedMapping, *others: NestedMapping, new: bool = ...) -> Params: ...
+def update(tree: NestedMapping, *others: NestedMapping, new: bool = False) -> Params | Specs:
+    """The tree with the leaves of others in place of its own; later ones win.
+
+    Leaves are taken as they are, of whatever shape: ``jscope.check`` compares params with specs.
+
+    Args:
+      tree: Nested mapping, such as params, state or gradients; or Specs.
+      *others: Such mappings, of parts of the tree. Here a key may be a full name, so that what a
+        function returns by name, ``{"net/w": value}``, can be put into its params.
+      new: Whether they may have names that ``tree`` has not.
+
+    Returns:
+      Params; Specs if there are only Specs.
+
+    Raises:
+      CheckError: (ValueError) a name is not in ``tree``; or one of the trees is no nested mapping.
+      NameClashError: (ValueError) with ``new``, a variable of one tree is a scope of another.
+      ArgumentError: (ValueError, TypeError) ``new`` is no bool.
+
+    Example:
+      >>> import jscope as js
+      >>> params = {"net": {"w": 1.0, "b": 2.0}}
+      >>> js.tree.update(params, {"net": {"b": 0.0}}, {"net/w": 3.0}).to_dict()
+      {'net': {'w': 3.0, 'b': 0.0}}
+    """
+    new = check_flag("new", new)
+    found = dict(leaves_of(tree))
+    origin = dict.fromkeys(found, "the tree")
+    for number, other in enumerate(others):
+        items = full_names(other)
+        if not new:
+            _check_known(items, found, number)
+        origin |= dict.fromkeys(items, f"others[{number}]")
+        found |= items
+    if new:
+        names = list(found)
+        check_distinct(names, lambda at: f"{names[at]} in {origin[names[at]]}")
+    if all(isinstance(each, Specs) for each in (tree, *others)):
+        return like(tree, found.items())
+    return params_of([*empty_scopes(tree), *found.items()])
+
+
+def _check_known(items: Iterable[str], known: Collection[str], number: int) -> None:
+    unknown = [name for name in items if name not in known]
+    if unknown:
+        raise _not_in_tree(unknown, known, number)
+
+
+def _not_in_tree(unknown: Sequence[str], known: Iterable[str], number: int) -> CheckError:
+    near = near_names(unknown[0], known)
+    return CheckError(
+        f"{unknown[0]} is not in the tree to update"
+        + (f", nor {len(unknown) - 1} more." if len(unknown) > 1 else "."),
+        {
+            "names": some_of(unknown) if len(unknown) > 1 else None,
+            "asked": f"by others[{number}]",
+            "near": quoted(near) if near else None,
+            "fix": "correct the name; pass new=True to add what is not there.",
+        },
+        unexpected=tuple(unknown),
+    )
 
 
 def mask(tree: PyTree, pattern: Pattern, *, allow_empty: bool = False) -> PyTree:
