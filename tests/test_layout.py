@@ -7,7 +7,6 @@ import builtins
 import doctest
 import importlib.metadata
 import inspect
-import itertools
 import re
 import subprocess
 import sys
@@ -237,58 +236,6 @@ def test_importing_jscope_imports_nothing_but_jax() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     third_party = {"chex", "flax", "optax", "haiku", "matplotlib", "sklearn", "tqdm", "orbax"}
     assert not third_party & set(ast.literal_eval(done.stdout))
-
-
-README = PACKAGE.parent / "README.md"
-
-
-def python_blocks() -> list[str]:
-    parts = README.read_text().split("```python\n")[1:]
-    return [part.split("```")[0] for part in parts]
-
-
-@pytest.mark.parametrize("number", range(len(python_blocks())))
-def test_every_python_block_of_the_readme_runs(number: int) -> None:
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        exec(python_blocks()[number], {"__name__": "readme"})
-
-
-def outputs(block: str) -> list[tuple[str, str]]:
-    """Each ``print`` of a block with a comment behind or below it, and what the comment says."""
-    lines, found = block.splitlines(), []
-    for node in ast.parse(block).body:
-        if (
-            isinstance(node, ast.Expr)
-            and (ast.get_source_segment(block, node) or "")[:6] == "print("
-        ):
-            assert node.end_lineno is not None
-            said = [lines[node.end_lineno - 1][node.end_col_offset or 0 :].strip()]
-            below = itertools.takewhile(lambda line: line.startswith("#"), lines[node.end_lineno :])
-            said += below if not said[0] else []
-            text = "\n".join(line.removeprefix("# ") for line in said if line)
-            if text:
-                found.append((f"line {node.lineno}", text))
-    return found
-
-
-def test_outputs_are_the_comments_behind_or_below_a_print() -> None:
-    block = "print(1)  # 1\nprint(2)\n# 2\n#   3\nprint(4)\n\n# more\nx = 5  # five\n"
-    assert outputs(block) == [("line 1", "1"), ("line 2", "2\n  3")]
-
-
-@pytest.mark.parametrize("number", range(len(python_blocks())))
-def test_every_output_in_the_readme_is_what_its_block_prints(number: int) -> None:
-    block, printed = python_blocks()[number], dict[str, str]()
-    told = outputs(block)
-    if not told:
-        return
-
-    def note(*values: Any) -> None:
-        printed[f"line {inspect.stack()[1].lineno}"] = " ".join(map(str, values))
-
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        exec(block, {"__name__": "readme", "print": note})
-    assert [(line, printed[line]) for line, _ in told] == told
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
