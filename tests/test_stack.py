@@ -400,7 +400,7 @@ def test_the_arguments_are_checked() -> None:
         with pytest.raises(errors.ArgumentError, match="number of layers must be an int of 0 or"):
             js.layer_stack(n)
     with pytest.raises(errors.ArgumentError, match="checkpoint must be True or False"):
-        js.layer_stack(2, checkpoint=1)
+        js.layer_stack(2, checkpoint=2)
     with pytest.raises(errors.ArgumentError, match="must be a function, got 3"):
         js.layer_stack(2)(3)
     stack = js.layer_stack(2)(lambda c, x: (c, x))
