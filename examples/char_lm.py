@@ -171,11 +171,12 @@ def pair_bits(text: np.ndarray, alphabet: int) -> np.ndarray:
     return -np.log2(counts / counts.sum(axis=1, keepdims=True))
 
 
-def draw(losses: list[float], baseline: float, picture: str) -> None:
+def draw(losses: list[float], held_out: dict[int, float], baseline: float, picture: str) -> None:
     """Saves a picture of the bits per character, by step."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(range(1, len(losses) + 1), losses, linewidth=0.8, label="model, training batch")
+    axes.plot(list(held_out), list(held_out.values()), marker="o", label="model, held out")
     axes.axhline(baseline, color="black", linestyle="--", label="pairs of characters, held out")
     axes.set(xlabel="step", ylabel="bits per character")
     axes.legend()
@@ -207,23 +208,27 @@ def main(
     rate = optax.warmup_cosine_decay_schedule(0.0, 5e-3, steps // 10, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99))
     opt_state, rng, losses = optimizer.init(params), np.random.default_rng(0), []
-    for _ in (bar := tqdm(range(steps), unit="step")):
+    held_out = {0: float(bits(params, test, sizes))}
+    for step in (bar := tqdm(range(1, steps + 1), unit="step")):
         starts = rng.integers(len(train) - context, size=[batch, 1])
         text = train[starts + np.arange(context + 1)]
         params, opt_state, loss = train_step(params, opt_state, text, sizes, optimizer)
         losses.append(float(loss))
-        bar.set_postfix(bits=f"{loss:.3f}", refresh=False)
+        if step % -(-steps // 10) == 0 or step == steps:
+            held_out[step] = float(bits(params, test, sizes))
+        shown = {"training": f"{loss:.3f}", "held_out": f"{list(held_out.values())[-1]:.3f}"}
+        bar.set_postfix(shown, refresh=False)
 
     prompt = np.searchsorted(letters, list("\n\nROMEO\n"))
     given = np.full([8, context], -1)
     given[:, : len(prompt)] = prompt
     texts, gap = sample(params, sizes, given)
-    print(*("".join(letters[char] for char in text) for text in texts), sep="")
+    print("\nWritten after 'ROMEO':", *("".join(letters[char] for char in text) for text in texts))
     print(f"scores with and without the cache differ by {gap:.1e} at most")
     assert gap < 1e-4
 
-    draw(losses, baseline, picture)
-    result = float(bits(params, test, sizes))
+    draw(losses, held_out, baseline, picture)
+    result = held_out[steps]
     print(f"{result:.4f} bits per character, pairs {baseline:.4f}, picture saved to {picture}")
     return result, baseline
 

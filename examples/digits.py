@@ -81,9 +81,9 @@ def draw(losses: dict[int, float], accuracies: dict[int, float], picture: str) -
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.semilogy(list(losses), list(losses.values()), linewidth=0.8)
-    left.set(title="training loss", xlabel="step")
+    left.set(title="training loss", xlabel="step", ylabel="cross-entropy, nats")
     right.plot(list(accuracies), list(accuracies.values()), marker=".")
-    right.set(title="test accuracy", xlabel="step", ylim=(0, 1.02))
+    right.set(title="test accuracy", xlabel="step", ylabel="share read right", ylim=(0, 1.02))
     figure.savefig(picture, dpi=120)
 
 

