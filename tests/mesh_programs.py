@@ -525,7 +525,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     "batch_normalization, axis=1": lambda x: js.layers.batch_normalization(
         x, axis=1, training=True
     ),
-    "layer_norm": js.layers.layer_norm,
+    "layer_norm": lambda x: js.layers.layer_norm(x, begin_norm_axis=1),
     "conv1d": lambda x: js.layers.conv1d(x[:, 0], 3, 2),
     "conv2d": lambda x: js.layers.conv2d(x, 3, 2, padding="same"),
     "separable_conv2d": lambda x: js.layers.separable_conv2d(x, 3, 2),

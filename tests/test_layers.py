@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ ARGUMENTS = {
     "gamma_initializer moving_mean_initializer moving_variance_initializer beta_regularizer "
     "gamma_regularizer beta_constraint gamma_constraint training trainable name reuse * fused",
     "layer_norm": "inputs center scale activation_fn reuse * trainable begin_norm_axis "
-    "begin_params_axis scope",
+    "begin_params_axis scope name epsilon",
     "dropout": "inputs rate noise_shape seed training name",
     "flatten": "inputs name data_format",
     "embedding_lookup": "params ids",
@@ -225,7 +226,7 @@ FROZEN: dict[str, Callable[[jax.Array], Any]] = {
     "conv2d_transpose": lambda x: layers.conv2d_transpose(x, 3, 1, trainable=False),
     "separable_conv2d": lambda x: layers.separable_conv2d(x, 3, 1, trainable=False),
     "batch_normalization": lambda x: layers.batch_normalization(x, trainable=False),
-    "layer_norm": lambda x: layers.layer_norm(x, trainable=False),
+    "layer_norm": lambda x: layers.layer_norm(x, trainable=False, begin_norm_axis=1),
     "embedding": lambda x: layers.embedding(x.astype(int), 3, 3, trainable=False),
 }
 
@@ -245,23 +246,75 @@ def test_variables_that_are_not_trainable_are_state(name: str) -> None:
 DTYPES = {
     "dense": lambda x: layers.dense(x, 3),
     "conv1d": lambda x: layers.conv1d(x, 3, 1),
-    "layer_norm": layers.layer_norm,
+    "layer_norm": lambda x: layers.layer_norm(x, begin_norm_axis=-1),
     "lstm": lambda x: layers.dynamic_rnn(layers.lstm(3), x)[0],
     "gru": lambda x: layers.dynamic_rnn(layers.gru(3), x, [2])[0],
 }
 
 
 @pytest.mark.parametrize("name", DTYPES)
-def test_variables_take_the_dtype_of_the_inputs_whatever_the_scope_says(name: str) -> None:
+@pytest.mark.parametrize("asked", [None, jnp.float32, jnp.float16, jnp.int32])
+def test_variables_take_a_scopes_dtype_of_floats_and_the_computation_that_of_the_inputs(
+    name: str, asked: Any
+) -> None:
     def fn(x: jax.Array) -> jax.Array:
-        with js.variable_scope("net", dtype=jnp.float16):
+        with js.variable_scope("net", dtype=asked):
             out: jax.Array = DTYPES[name](x)
         return out
 
     x = jnp.ones([1, 2, 2], jnp.bfloat16)
-    net = js.transform(fn)
-    assert {spec.dtype for spec in net.specs(x).values()} == {jnp.dtype(jnp.bfloat16)}
+    kept = asked if asked in (jnp.float32, jnp.float16) else jnp.bfloat16
+    assert {spec.dtype for spec in js.transform(fn).specs(x).values()} == {jnp.dtype(kept)}
     assert run(fn, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("asked", [jnp.float16, jnp.float32])
+def test_statistics_of_a_batch_are_float32_in_a_scope_of_half_precision(asked: Any) -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("net", dtype=asked):
+            return layers.batch_normalization(x, training=True)
+
+    net = js.transform_with_state(fn)
+    x = jnp.ones([4, 2], jnp.bfloat16)
+    out, state = net.apply(*net.init(0, x), None, x)
+    assert {spec.dtype for spec in net.specs(x).values()} == {jnp.dtype(jnp.float32)}
+    assert out.dtype == jnp.bfloat16
+    assert state["net"]["batch_normalization"]["moving_mean"].tolist() == pytest.approx([0.01] * 2)
+
+
+def test_a_scope_of_float32_around_inputs_of_bfloat16_is_the_network_cast() -> None:
+    def fn(x: jax.Array, dtype: Any) -> jax.Array:
+        with js.variable_scope("net", dtype=dtype):
+            return layers.dense(layers.dense(x, 4, jax.nn.relu), 2)
+
+    x = numbers(3, 5).astype(jnp.bfloat16)
+    net = js.transform(fn)
+    params = net.init(0, x, jnp.float32)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    chex.assert_trees_all_equal(
+        net.apply(params, None, x, jnp.float32), net.apply(half, None, x, None)
+    )
+    gradients = jax.grad(lambda p: net.apply(p, None, x, jnp.float32).sum().astype(float))(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {np.dtype(np.float32)}
+
+
+def test_a_block_that_is_traced_once_keeps_its_variables_as_each_scope_says() -> None:
+    block = js.jit(lambda x: layers.dense(x, 2))
+
+    def fn(x: jax.Array) -> list[jax.Array]:
+        outs = []
+        for name, dtype in (("a", jnp.float32), ("b", None), ("c", jnp.float16)):
+            with js.variable_scope(name, dtype=dtype):
+                outs.append(block(x))
+        return outs
+
+    net = js.transform(fn)
+    x = jnp.ones([3, 5], jnp.bfloat16)
+    kernels = [spec.dtype for name, spec in net.specs(x).items() if name.endswith("kernel")]
+    assert kernels == [jnp.float32, jnp.bfloat16, jnp.float16]
+    for _ in range(2):
+        outs = net.apply(net.init(0, x), None, x)
+        assert {out.dtype for out in outs} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_the_dtype_of_an_embedding_is_the_argument_or_the_scopes() -> None:
@@ -610,6 +663,15 @@ def test_layer_norm_normalises_each_example(first: int, params_from: int) -> Non
     chex.assert_trees_all_close(out, expected, atol=1e-5)
 
 
+def test_layer_norm_takes_a_name_and_an_epsilon() -> None:
+    x = numbers(4, 3)
+    net = js.transform(lambda x: layers.layer_norm(x, name="norm", epsilon=0.5))
+    params = net.init(0, x)
+    assert list(params) == ["norm"]
+    expected = (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 0.5)
+    chex.assert_trees_all_close(net.apply(params, None, x), expected, atol=1e-6)
+
+
 # dropout
 
 
@@ -793,7 +855,8 @@ def test_one_cell_shares_and_two_cells_are_numbered() -> None:
             cell(x, state)
             other(x, state)
             cell(x, state)
-        cell(x, state)  # in another scope still its own variables
+        with js.variable_scope("other", reuse=True):
+            cell(x, state)  # still its own variables
 
     assert list(shapes(fn, jnp.ones([2, 3]))) == [
         "net/lstm_cell/kernel",
@@ -801,6 +864,58 @@ def test_one_cell_shares_and_two_cells_are_numbered() -> None:
         "net/lstm_cell_1/kernel",
         "net/lstm_cell_1/bias",
     ]
+
+
+@pytest.mark.parametrize("loop", [True, False])
+@pytest.mark.parametrize("make", [layers.lstm, layers.gru])
+def test_a_cell_under_another_scope_is_refused_with_both_names(make: Any, loop: bool) -> None:
+    def fn(x: jax.Array) -> None:
+        for index, cell in enumerate([make(3)] * 2):
+            with js.variable_scope(f"layer_{index}"):
+                if loop:
+                    x = layers.dynamic_rnn(cell, x)[0]
+                else:
+                    cell(x[:, 0], cell.zero_state(2))
+
+    net, x = js.transform(fn), jnp.ones([2, 5, 3])
+    for call in (net.specs, lambda x: net.init(0, x)):
+        with pytest.raises(errors.ReuseError) as caught:
+            call(x)
+        inner = "/rnn" if loop else ""
+        text = re.sub(r"\S*test_layers\.py:\d+", "FILE:N", str(caught.value))
+        assert text == (
+            f"Attempt to reuse cell {make.__name__}_cell with a different variable scope than its "
+            f"first use: first 'layer_0{inner}', now 'layer_1{inner}'.\n"
+            "  first:  at FILE:N in fn\n"
+            "  again:  at FILE:N in fn\n"
+            "  fix:    make a cell for each layer, [lstm(n) for _ in range(2)] in place of "
+            "[lstm(n)] * 2; to share the first's variables, open the scope with reuse=True."
+        )
+
+
+@pytest.mark.parametrize("reuse", [True, js.AUTO_REUSE])
+def test_a_cell_is_shared_with_another_scope_that_reuses(reuse: Any) -> None:
+    def fn(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cell = layers.gru(3)
+        with js.variable_scope("a"):
+            first = layers.dynamic_rnn(cell, x)[0]
+        with js.variable_scope("b", reuse=reuse):
+            return first, layers.dynamic_rnn(cell, x)[0]
+
+    x = numbers(2, 5, 3)
+    assert list(js.transform(fn).init(0, x)) == ["a"]
+    chex.assert_trees_all_equal(*run(fn, x))
+
+
+def test_a_cell_called_at_the_root_is_told_from_one_in_a_scope() -> None:
+    def fn(x: jax.Array) -> None:
+        cell = layers.gru(3)
+        cell(x, cell.zero_state(2))
+        with js.variable_scope("a"):
+            cell(x, cell.zero_state(2))
+
+    with pytest.raises(errors.ReuseError, match=r"first the root scope, now 'a'\."):
+        shapes(fn, jnp.ones([2, 3]))
 
 
 def test_a_cell_with_reuse_shares_the_variables_of_its_name() -> None:
@@ -1057,6 +1172,17 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "begin_norm_axis with several axes": (
         lambda: layers.layer_norm(IMAGES, begin_norm_axis=[1, 2]),  # type: ignore[arg-type]
         "The begin_norm_axis must be an axis of inputs of rank 4, got [1, 2] of type list.",
+    ),
+    "a name and a scope": (
+        lambda: layers.layer_norm(ROWS, scope="a", name="b"),
+        "The name must be left out where there is a scope, got 'b' of type str.",
+    ),
+    "no begin_norm_axis": (
+        lambda: layers.layer_norm(jnp.ones([2, 5, 3])),
+        "The begin_norm_axis must be given for inputs of rank 3, got None.\n"
+        "  asked:  layer_norm of float32[2,5,3]\n"
+        "  fix:    begin_norm_axis=1 normalises each example as a whole, as tf.contrib.layers did "
+        "by default; begin_norm_axis=-1 the features of each position, as transformers do.",
     ),
     "begin_params_axis": (
         lambda: layers.layer_norm(ROWS, begin_params_axis=-3),

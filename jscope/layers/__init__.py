@@ -9,8 +9,10 @@ def net(images, training):                                             # [batch,
     x = js.layers.dropout(x, 0.4, training=training)
     return js.layers.dense(x, 10)                                      # dense_1/kernel, ...
 
-Each layer opens a scope: its ``name``, else its default name, numbered. Variables take the inputs'
-dtype. ``arg_scope`` gives any of them default arguments.
+Each layer opens a scope: its ``name``, else its default name, numbered. Layers compute in the dtype
+of their inputs. Their variables have that dtype too, unless a scope sets another one of floats:
+``variable_scope("net", dtype=jnp.float32)`` keeps float32 for inputs of bfloat16. ``arg_scope``
+gives any of them default arguments.
 """
 
 from jscope.layers._conv import conv1d, conv2d, conv2d_transpose, conv3d, separable_conv2d

@@ -90,8 +90,9 @@ def conv2d(
     """Moves a kernel over an image, as TF1's ``tf.layers.conv2d``.
 
     Makes ``kernel`` [kernel height, kernel width, channels, filters] in either data format, and
-    ``bias`` [filters], of the inputs' dtype. With strides s, dilation rate d and kernel size k, an
-    axis of size n becomes ceil(n / s) under "same" and ceil((n - (k - 1) * d) / s) under "valid".
+    ``bias`` [filters], of the dtype that a scope sets, else the inputs'; the layer computes in the
+    inputs' dtype. With strides s, dilation rate d and kernel size k, an axis of size n becomes
+    ceil(n / s) under "same" and ceil((n - (k - 1) * d) / s) under "valid".
 
     Args:
       inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
@@ -246,7 +247,7 @@ def conv2d_transpose(
         shape = (*grid.window, filters, inputs.shape[grid.channels])
         outputs = jax.lax.conv_transpose(
             inputs,
-            kernel.make("kernel", shape, inputs.dtype),
+            kernel.use("kernel", shape, inputs.dtype),
             grid.strides,
             grid.padding.upper(),
             dimension_numbers=(grid.letters, "HWIO", grid.letters),
@@ -324,10 +325,10 @@ def separable_conv2d(
     deep = channels * depth_multiplier
     still = grid._replace(strides=(1, 1), dilation=(1, 1))
     with _opened("separable_conv2d", filters, activation, name, reuse):
-        kernel = depthwise.make("depthwise_kernel", shape, inputs.dtype)
+        kernel = depthwise.use("depthwise_kernel", shape, inputs.dtype)
         # As JAX has it: a group per channel, and the outputs of all groups on one axis.
         hidden = _slide(inputs, kernel.reshape(*grid.window, 1, deep), grid, groups=channels)
-        kernel = pointwise.make("pointwise_kernel", (1, 1, deep, filters), inputs.dtype)
+        kernel = pointwise.use("pointwise_kernel", (1, 1, deep, filters), inputs.dtype)
         outputs = _slide(hidden, kernel, still)
         return finish(outputs, bias if use_bias else None, activation, grid.channels)
 
@@ -350,7 +351,7 @@ def _convolve(
     activation: Activation | None,
 ) -> jax.Array:
     shape = (*grid.window, inputs.shape[grid.channels], filters)
-    outputs = _slide(inputs, kernel.make("kernel", shape, inputs.dtype), grid)
+    outputs = _slide(inputs, kernel.use("kernel", shape, inputs.dtype), grid)
     return finish(outputs, bias, activation, grid.channels)
 
 

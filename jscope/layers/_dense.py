@@ -32,7 +32,8 @@ def dense(
 ) -> jax.Array:
     """Multiplies by a kernel and adds a bias, as TF1's ``tf.layers.dense``.
 
-    Makes ``kernel`` [features, units] and ``bias`` [units], of the inputs' dtype.
+    Makes ``kernel`` [features, units] and ``bias`` [units], of the dtype that a scope sets,
+    else the inputs'; the layer computes in the inputs' dtype.
 
     Args:
       inputs: Floats [batch, ..., features].
@@ -73,5 +74,5 @@ def dense(
     kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     with layer_scope(name, "dense", reuse):
-        outputs = jnp.dot(inputs, kernel.make("kernel", [inputs.shape[-1], units], inputs.dtype))
+        outputs = jnp.dot(inputs, kernel.use("kernel", [inputs.shape[-1], units], inputs.dtype))
         return finish(outputs, bias if use_bias else None, activation)
