@@ -15,11 +15,14 @@ of their inputs. Their variables have that dtype too, unless a scope sets anothe
 gives any of them default arguments.
 """
 
-from jscope.layers._conv import conv1d, conv2d, conv2d_transpose, conv3d, separable_conv2d
+from jscope.layers._attention import multi_head_attention
+from jscope.layers._conv import conv1d, conv2d, conv3d
+from jscope.layers._conv_transpose import conv1d_transpose, conv2d_transpose, conv3d_transpose
 from jscope.layers._dense import dense
 from jscope.layers._dropout import dropout
 from jscope.layers._embedding import embedding, embedding_lookup
 from jscope.layers._flatten import flatten
+from jscope.layers._group_norm import group_norm, instance_norm, rms_norm
 from jscope.layers._norm import batch_normalization, layer_norm
 from jscope.layers._pool import (
     average_pooling1d,
@@ -30,6 +33,7 @@ from jscope.layers._pool import (
     max_pooling3d,
 )
 from jscope.layers._recurrent import LSTMStateTuple, dynamic_rnn, gru, lstm
+from jscope.layers._separable_conv import depthwise_conv2d, separable_conv1d, separable_conv2d
 
 __all__ = [
     "LSTMStateTuple",
@@ -38,20 +42,28 @@ __all__ = [
     "average_pooling3d",
     "batch_normalization",
     "conv1d",
+    "conv1d_transpose",
     "conv2d",
     "conv2d_transpose",
     "conv3d",
+    "conv3d_transpose",
     "dense",
+    "depthwise_conv2d",
     "dropout",
     "dynamic_rnn",
     "embedding",
     "embedding_lookup",
     "flatten",
+    "group_norm",
     "gru",
+    "instance_norm",
     "layer_norm",
     "lstm",
     "max_pooling1d",
     "max_pooling2d",
     "max_pooling3d",
+    "multi_head_attention",
+    "rms_norm",
+    "separable_conv1d",
     "separable_conv2d",
 ]

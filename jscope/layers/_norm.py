@@ -102,7 +102,7 @@ def batch_normalization(
       [1.5]
     """
     inputs = check_array("inputs", inputs, "[batch, ..., channels]", lambda ndim: ndim >= 2)
-    axes = _axes(axis, inputs.ndim)
+    axes = check_axes(axis, inputs.ndim, several=True)
     check_training(training)
     # The shape that fits the inputs, and that of the variables.
     across = [size if index in axes else 1 for index, size in enumerate(inputs.shape)]
@@ -196,10 +196,10 @@ def layer_norm(
         raise bad_argument("name", name, "left out where there is a scope")
     if begin_norm_axis is None and inputs.ndim > 2:
         raise _no_norm_axis(inputs)
-    (first,) = _axes(
+    (first,) = check_axes(
         1 if begin_norm_axis is None else begin_norm_axis, inputs.ndim, "begin_norm_axis"
     )
-    (params_from,) = _axes(begin_params_axis, inputs.ndim, "begin_params_axis")
+    (params_from,) = check_axes(begin_params_axis, inputs.ndim, "begin_params_axis")
     shape = inputs.shape[params_from:]
     across = [1] * params_from + list(shape)
     if epsilon is None:
@@ -244,9 +244,10 @@ def scale_and_shift(
     return outputs if beta is None else outputs + beta.reshape(across)
 
 
-def _axes(axis: object, ndim: int, argument: str = "axis") -> tuple[int, ...]:
-    """Axes counted from the front, in order; only "axis" itself may be several."""
-    several = argument == "axis"
+def check_axes(
+    axis: object, ndim: int, argument: str = "axis", *, several: bool = False
+) -> tuple[int, ...]:
+    """Axes counted from the front, in order."""
     given = axis if several and isinstance(axis, list | tuple) else [axis]
     indices = [index for index in map(as_int, given) if index is not None]
     found = sorted(index + ndim if index < 0 else index for index in indices)
