@@ -155,7 +155,8 @@ def multi_head_attention(
         if training and drops:
             attended = _attend(q, k, v, allowed, dropout_rate, causal=causal)
         else:
-            attended = jax.nn.dot_product_attention(q, k, v, mask=allowed, is_causal=causal)
+            with jax.numpy_dtype_promotion("standard"):  # which JAX's own function relies on
+                attended = jax.nn.dot_product_attention(q, k, v, mask=allowed, is_causal=causal)
         outputs = project("output", attended, (*heads, features), 2)
         return (
             outputs if fits is None else jnp.where(fits, outputs, jnp.full_like(outputs, jnp.nan))
