@@ -63,6 +63,7 @@ def call_getter(running: Pass, getter: CustomGetter, asked: Request) -> Any:
             raise not_a_name(wanted.name)
         check_name(wanted.name, "variable")
         names.add(wanted.name)
+        inner.records.last = wanted.name
         if wanted.reuse is None:
             wanted = wanted._replace(reuse=settings.reuse)
         else:

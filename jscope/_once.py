@@ -283,6 +283,8 @@ class Once:
                 running.values.has_state,
                 None if keys.key is None else keys.key.dtype,
                 running.settings.custom_getter is None,
+                running.settings.dtype,
+                running.settings.initializer is None,
                 _jaxapi.shared_config_key(),
                 _arg_scope.current_key(),
             )

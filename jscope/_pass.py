@@ -77,6 +77,7 @@ class Pass:
         "entries",
         "frozen",
         "guard",
+        "homes",
         "level",
         "lifts",
         "numbering",
@@ -100,6 +101,7 @@ class Pass:
         self.programs: dict[Hashable, Program] = {}  # of the library's initializers
         self.changed: dict[Scope, Settings] = {}  # by setters, for this pass
         self.templates: dict[Hashable, Any] = {}
+        self.homes: dict[Hashable, tuple[str, tuple[Site, ...]]] = {}  # where cells were first
         self.numbering = Numbering()
         self.guard = TraceGuard()
         self.calls = Calls(run.__code__, enter.__code__, self.guard)

@@ -94,13 +94,15 @@ class Records(dict[str, Record]):
     Attributes:
       scopes: Full name of each scope that variables are in -> the first of them.
       renamed: What a custom getter asked for in place of a name.
+      last: The name that a custom getter asked for last.
     """
 
-    __slots__ = ("renamed", "scopes")
+    __slots__ = ("last", "renamed", "scopes")
 
     def __init__(self) -> None:
         self.scopes: dict[str, Record | None] = {"": None}
         self.renamed: dict[str, str] = {}
+        self.last = ""
 
     def add(self, record: Record) -> None:
         self[record.name] = record

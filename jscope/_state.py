@@ -259,6 +259,14 @@ def _assign(running: Pass, full: str, old: jax.Array, value: ArrayLike) -> jax.A
     return new
 
 
+def assign_full(full: str, value: jax.Array) -> None:
+    """Assigns by full name, in the variable's dtype: a getter may hand it out in another one."""
+    running = _pass.current("assign")
+    full = running.records.renamed.get(full, full)
+    old = _old(running, full)
+    _assign(running, full, old, value.astype(old.dtype))
+
+
 def _fitting(running: Pass, full: str, value: ArrayLike, old: jax.Array) -> jax.Array:
     """The value as an array of the old one's shape and dtype; Python numbers take its dtype."""
     if isinstance(value, _jaxapi.Tracer) and not _jaxapi.is_live(value):

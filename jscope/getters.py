@@ -20,12 +20,13 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _pass, tree
-from jscope._arguments import bad_argument, check_size, widened
+from jscope._arguments import as_bool, bad_argument, check_size, widened
 from jscope._params import NestedMapping
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
 from jscope._shape_dtype import PartialShape, dtype_or_none
 from jscope._spec import DType
+from jscope._state import assign_full
 from jscope.errors import EmptySelectionError, VariableNotFoundError
 from jscope.regularizers import no_regularizer
 from jscope.tree._patterns import Pattern, choose, show
@@ -37,6 +38,7 @@ __all__ = [
     "low_rank",
     "moving_average",
     "rename",
+    "spectral_normalization",
     "weight_normalization",
 ]
 
@@ -299,6 +301,100 @@ def weight_normalization(names: Pattern = "", *, allow_empty: bool = False) -> C
         return direction * factor.astype(direction.dtype)
 
     return getter
+
+
+def spectral_normalization(
+    names: Pattern = "",
+    *,
+    training: bool = True,
+    iterations: int = 1,
+    epsilon: float = 1e-12,
+    allow_empty: bool = False,
+) -> CustomGetter:
+    """Divides a variable by its largest singular value (Miyato et al. 2018, algorithm 1).
+
+    That value is found by power iteration, whose vector is kept as state: each read in training
+    goes on from where the last one ended. No gradient flows through the iteration.
+
+    As ``freeze``, with:
+      names: Which variables: a pattern of ``jscope.tree``. Those of less than two axes pass as they
+        are, as biases do, and so do those that are not trainable.
+      training: Whether reads move the kept vector; a Python bool. Pass False to evaluate, and
+        inside raw JAX transforms, where state cannot be assigned.
+      iterations: Steps of the power iteration at each read.
+      epsilon: Added to squared lengths, so that zeros stay zeros.
+
+    Returns:
+      A custom getter, for functions of ``transform_with_state``. Beside ``kernel`` [..., units],
+      taken as a matrix [any, units], it makes the state ``kernel_u`` [units].
+
+    Raises:
+      EmptySelectionError: (ValueError) at the end of a pass, if no variable asked for fits.
+      StateError: (ValueError) from the request, if the pass is of ``jscope.transform``.
+      TransformError: (ValueError) from the request, if training inside a raw JAX transform.
+      ArgumentError: (ValueError, TypeError) another argument cannot be used.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def fn(training=True):
+      ...     normal = js.getters.spectral_normalization(training=training, iterations=50)
+      ...     with js.variable_scope("a", custom_getter=normal):
+      ...         return js.get_variable("kernel", [3, 4])
+      >>> net = js.transform_with_state(fn)
+      >>> params, state = net.init(0)
+      >>> state
+      Params({'a': {'kernel_u': float32[4]}})
+      >>> kernel, state = net.apply(params, state, None)
+      >>> bool(jnp.allclose(jnp.linalg.norm(kernel, 2), 1, atol=1e-3))
+      True
+    """
+    iterations = check_size("iterations", iterations)
+    moves = as_bool(training)
+    if moves is None:
+        raise bad_argument("training", training, "True or False in Python")
+    fits = _Fits("spectral_normalization", names, allow_empty)
+
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
+        kernel = getter(name, **request)
+        if not fits(name, kernel, able=kernel.ndim > 1 and request["trainable"] is not False):
+            return kernel
+        matrix = widened(kernel).reshape(-1, kernel.shape[-1])
+        still = {
+            **request,
+            "shape": kernel.shape[-1:],
+            "dtype": matrix.dtype,
+            "initializer": jax.nn.initializers.normal(1.0),
+            "regularizer": no_regularizer,
+            "constraint": no_regularizer,
+            "partitioner": None,
+            "collections": None,
+            "trainable": False,
+        }
+        u = getter(f"{name}_u", **still).astype(matrix.dtype)
+        kept = _pass.current("get_variable").records.last  # getters further out may rename it
+        u, v = _iterated(jax.lax.stop_gradient(matrix), u, iterations, epsilon)
+        if moves:
+            assign_full(kept, u)
+        largest = v @ matrix @ u
+        return kernel / jnp.where(largest == 0, 1, largest).astype(kernel.dtype)
+
+    return getter
+
+
+def _iterated(
+    matrix: jax.Array, u: jax.Array, iterations: int, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """The singular vectors [columns] and [rows] of the largest value, from a guess of the first."""
+
+    def unit(vector: jax.Array) -> jax.Array:
+        return vector * jax.lax.rsqrt(jnp.sum(jnp.square(vector)) + epsilon)
+
+    u = v = jax.lax.stop_gradient(u)
+    for _ in range(iterations):
+        v = unit(matrix @ u)
+        u = unit(v @ matrix)
+    return u, v
 
 
 def low_rank(

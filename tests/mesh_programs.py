@@ -525,7 +525,23 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     "batch_normalization, axis=1": lambda x: js.layers.batch_normalization(
         x, axis=1, training=True
     ),
-    "layer_norm": js.layers.layer_norm,
+    "layer_norm": lambda x: js.layers.layer_norm(x, begin_norm_axis=1),
+    "group_norm": lambda x: js.layers.group_norm(x, 2),
+    "instance_norm": js.layers.instance_norm,
+    "rms_norm": js.layers.rms_norm,
+    "multi_head_attention": lambda x: js.layers.multi_head_attention(
+        x[:, 0], num_heads=2, is_causal=True
+    ),
+    "multi_head_attention, with dropout": lambda x: js.layers.multi_head_attention(
+        x[:, 0], num_heads=2, dropout_rate=0.5, training=True
+    ),
+    "multi_head_attention, with a cache": lambda x: js.layers.multi_head_attention(
+        x[:, 0], num_heads=2, cache_size=6
+    ),
+    "depthwise_conv2d": lambda x: js.layers.depthwise_conv2d(x, 2),
+    "separable_conv1d": lambda x: js.layers.separable_conv1d(x[:, 0], 3, 2),
+    "conv1d_transpose": lambda x: js.layers.conv1d_transpose(x[:, 0], 3, 2),
+    "conv3d_transpose": lambda x: js.layers.conv3d_transpose(x[..., None], 3, 2),
     "conv1d": lambda x: js.layers.conv1d(x[:, 0], 3, 2),
     "conv2d": lambda x: js.layers.conv2d(x, 3, 2, padding="same"),
     "separable_conv2d": lambda x: js.layers.separable_conv2d(x, 3, 2),

@@ -104,14 +104,16 @@ def test_digits_gives_the_same_answer_twice(digits, tmp_path):
     assert digits.main(steps=5, picture=picture) == digits.main(steps=5, picture=picture)
 
 
-def test_siamese_learns_in_fifty_steps(siamese, capsys):
-    accuracy = siamese.main(steps=50)
+def test_siamese_learns_in_fifty_steps(siamese, capsys, tmp_path):
+    picture = tmp_path / "siamese.png"
+    accuracy = siamese.main(steps=50, picture=str(picture))
+    assert picture.stat().st_size > 10_000
     assert 0.8 < accuracy <= 1
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(
         "without reuse: Variable tower/dense1/kernel already exists, disallowed."
     )
-    assert said[-1] == f"accuracy on held-out pairs {accuracy:.4f}"
+    assert said[-1] == f"accuracy on held-out pairs {accuracy:.4f}, picture saved to {picture}"
 
 
 def test_siamese_has_one_tower(siamese):
@@ -205,7 +207,7 @@ def test_mnist_drops_by_the_key(mnist):
 
 def test_mnist_says_what_to_install(mnist, monkeypatch):
     monkeypatch.setattr(mnist.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jscope\[examples\]'$"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[examples\]'$"):
         mnist.load_mnist()
 
 
@@ -329,7 +331,7 @@ def test_lora_changes_nothing_at_first_and_trains_the_adapters_alone(lora):
         *[np.tile(part, (64, *[1] * (part.ndim - 1))) for part in (images, images)],
         *[np.tile(digits, 64)] * 2,
     )
-    tuned, _ = lora.train(lora.adapted, adapters, params, task, steps=20)
+    tuned, _ = lora.train("", lora.adapted, adapters, params, task, steps=20)
     moved, still = js.tree.partition(tuned, lora.ADAPTERS)
     assert still == params
     assert all(

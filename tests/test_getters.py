@@ -429,3 +429,126 @@ def test_averages_of_stacked_variables_are_params() -> None:
         errors.ArgumentError, match="give apply the averages as params, got float32"
     ):
         net.apply(params, None, X, params)
+
+
+def spectral(shape: list[int], **options: Any) -> Any:
+    def fn() -> jax.Array:
+        with js.variable_scope("a", custom_getter=getters.spectral_normalization(**options)):
+            return js.get_variable("w", shape)
+
+    return js.transform_with_state(fn)
+
+
+def test_spectral_normalization_divides_by_the_largest_singular_value() -> None:
+    net = spectral([2, 3, 4], iterations=30)
+    params, state = net.init(0)
+    assert list(js.tree.flatten(state)) == ["a/w_u"]
+    kernel, moved = net.apply(params, state, None)
+    largest = np.linalg.norm(np.asarray(params["a"]["w"]).reshape(6, 4), 2)
+    np.testing.assert_allclose(kernel, params["a"]["w"] / largest, rtol=1e-3)
+    assert (moved["a"]["w_u"] != state["a"]["w_u"]).any()
+
+
+def test_spectral_normalization_that_does_not_train_leaves_its_state_and_may_be_in_raw_jit() -> (
+    None
+):
+    params, state = spectral([3, 4]).init(0)
+    net = spectral([3, 4], training=False)
+    _, after = net.apply(params, state, None)
+    chex.assert_trees_all_equal(after, state)
+
+    def fn(training: bool) -> jax.Array:
+        normal = getters.spectral_normalization(training=training)
+        with js.variable_scope("a", custom_getter=normal):
+            return jax.jit(lambda: js.get_variable("w", [3, 4]))()
+
+    js.transform_with_state(fn).init(0, False)
+    with pytest.raises(
+        errors.TransformError, match=r"^Variable a/w_u cannot be assigned inside raw"
+    ):
+        js.transform_with_state(fn).init(0, True)
+
+
+def test_spectral_normalization_has_the_gradient_of_a_fixed_direction() -> None:
+    net = spectral([3, 4], iterations=50)
+    params, state = net.init(0)
+    gradient = jax.grad(lambda p: net.apply(p, state, None)[0][0, 0])(params)["a"]["w"]
+    w = params["a"]["w"]
+
+    def exact(w: jax.Array) -> jax.Array:
+        return w[0, 0] / jnp.linalg.norm(w, 2)
+
+    np.testing.assert_allclose(gradient, jax.grad(exact)(w), atol=1e-3)
+
+
+def test_spectral_normalization_leaves_vectors_and_zeros() -> None:
+    def fn() -> tuple[jax.Array, jax.Array]:
+        with js.variable_scope("a", custom_getter=getters.spectral_normalization()):
+            zeros = jax.nn.initializers.zeros
+            return js.get_variable("w", [2, 2], initializer=zeros), js.get_variable("b", [2])
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0)
+    (w, b), _ = net.apply(params, state, None)
+    assert list(state["a"]) == ["w_u"]
+    chex.assert_trees_all_equal((w, b), (jnp.zeros([2, 2]), params["a"]["b"]))
+
+
+@pytest.mark.parametrize(
+    ("outer", "kept"),
+    [
+        (getters.rename({"^a/": "b/"}), "b/in/dense/kernel_u"),
+        (getters.cast(jnp.bfloat16), "a/in/dense/kernel_u"),
+    ],
+)
+def test_spectral_normalization_moves_a_state_that_getters_around_it_change(
+    outer: Any, kept: str
+) -> None:
+    block = js.jit(lambda x: js.layers.dense(x, 3))
+
+    def fn(x: jax.Array) -> jax.Array:
+        with (
+            js.variable_scope("a", custom_getter=outer),
+            js.variable_scope("in", custom_getter=getters.spectral_normalization()),
+        ):
+            return block(block(x))
+
+    net = js.transform_with_state(fn)
+    x = jnp.ones([2, 3])
+    params, state = net.init(0, x)
+    _, after = net.apply(params, state, None, x)
+    before, moved = js.tree.flatten(state), js.tree.flatten(after)
+    assert list(before) == [kept, kept.replace("dense", "dense_1")]
+    for name, value in moved.items():
+        assert value.dtype == jnp.float32
+        assert (value != before[name]).any()
+
+
+def test_spectral_normalization_keeps_a_vector_for_each_layer_of_a_stack() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("a", custom_getter=getters.spectral_normalization()):
+            out: jax.Array = js.layer_stack(3)(lambda x: js.layers.dense(x, 3))(x)
+            return out
+
+    net = js.transform_with_state(fn)
+    x = jnp.ones([2, 3])
+    params, state = net.init(0, x)
+    after = net.apply(params, state, None, x)[1]["a"]["dense"]["kernel_u"]
+    assert after.shape == (3, 3)
+    assert len({row.tobytes() for row in np.asarray(after)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"iterations": 0},
+            "The iterations must be an int of 1 or more, got 0 of type int.",
+        ),
+        ({"training": 2}, "The training must be True or False in Python, got 2 of type int."),
+    ],
+)
+def test_spectral_normalization_checks_its_options(options: Any, text: str) -> None:
+    with pytest.raises(errors.ArgumentError) as caught:
+        getters.spectral_normalization(**options)
+    assert str(caught.value) == text

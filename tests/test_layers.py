@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -46,13 +47,33 @@ ARGUMENTS = {
         "bias_regularizer * kernel_constraint bias_constraint trainable name reuse"
         for rank in (1, 2, 3)
     },
-    "conv2d_transpose": "inputs filters kernel_size strides padding data_format activation "
-    "use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer * "
-    "kernel_constraint bias_constraint trainable name reuse",
-    "separable_conv2d": "inputs filters kernel_size strides padding data_format dilation_rate "
-    "depth_multiplier activation use_bias depthwise_initializer pointwise_initializer "
-    "bias_initializer depthwise_regularizer pointwise_regularizer bias_regularizer * "
-    "depthwise_constraint pointwise_constraint bias_constraint trainable name reuse",
+    **{
+        f"conv{rank}d_transpose": "inputs filters kernel_size strides padding data_format "
+        "activation use_bias kernel_initializer bias_initializer kernel_regularizer "
+        "bias_regularizer * kernel_constraint bias_constraint trainable name reuse"
+        for rank in (1, 2, 3)
+    },
+    **{
+        f"separable_conv{rank}d": "inputs filters kernel_size strides padding data_format "
+        "dilation_rate depth_multiplier activation use_bias depthwise_initializer "
+        "pointwise_initializer bias_initializer depthwise_regularizer pointwise_regularizer "
+        "bias_regularizer * depthwise_constraint pointwise_constraint bias_constraint trainable "
+        "name reuse"
+        for rank in (1, 2)
+    },
+    "depthwise_conv2d": "inputs kernel_size depth_multiplier strides padding data_format "
+    "dilation_rate activation use_bias depthwise_initializer bias_initializer "
+    "depthwise_regularizer bias_regularizer * depthwise_constraint bias_constraint trainable name "
+    "reuse",
+    "multi_head_attention": "queries keys values * num_heads head_size mask is_causal dropout_rate "
+    "training cache_size use_bias kernel_initializer bias_initializer kernel_regularizer "
+    "bias_regularizer kernel_constraint bias_constraint trainable name reuse",
+    "group_norm": "inputs groups axis epsilon center scale beta_initializer gamma_initializer "
+    "beta_regularizer gamma_regularizer beta_constraint gamma_constraint trainable name reuse",
+    "instance_norm": "inputs axis epsilon center scale beta_initializer gamma_initializer "
+    "beta_regularizer gamma_regularizer beta_constraint gamma_constraint trainable name reuse",
+    "rms_norm": "inputs epsilon scale gamma_initializer gamma_regularizer gamma_constraint "
+    "trainable name reuse",
     **{
         f"{kind}_pooling{rank}d": "inputs pool_size strides padding data_format name"
         for kind in ("max", "average")
@@ -62,7 +83,7 @@ ARGUMENTS = {
     "gamma_initializer moving_mean_initializer moving_variance_initializer beta_regularizer "
     "gamma_regularizer beta_constraint gamma_constraint training trainable name reuse * fused",
     "layer_norm": "inputs center scale activation_fn reuse * trainable begin_norm_axis "
-    "begin_params_axis scope",
+    "begin_params_axis scope name epsilon",
     "dropout": "inputs rate noise_shape seed training name",
     "flatten": "inputs name data_format",
     "embedding_lookup": "params ids",
@@ -225,8 +246,15 @@ FROZEN: dict[str, Callable[[jax.Array], Any]] = {
     "conv2d_transpose": lambda x: layers.conv2d_transpose(x, 3, 1, trainable=False),
     "separable_conv2d": lambda x: layers.separable_conv2d(x, 3, 1, trainable=False),
     "batch_normalization": lambda x: layers.batch_normalization(x, trainable=False),
-    "layer_norm": lambda x: layers.layer_norm(x, trainable=False),
+    "layer_norm": lambda x: layers.layer_norm(x, trainable=False, begin_norm_axis=1),
     "embedding": lambda x: layers.embedding(x.astype(int), 3, 3, trainable=False),
+    "depthwise_conv2d": lambda x: layers.depthwise_conv2d(x, 3, trainable=False),
+    "group_norm": lambda x: layers.group_norm(x, 2, trainable=False),
+    "instance_norm": lambda x: layers.instance_norm(x, trainable=False),
+    "rms_norm": lambda x: layers.rms_norm(x, trainable=False),
+    "multi_head_attention": lambda x: layers.multi_head_attention(
+        x[0], num_heads=2, trainable=False
+    ),
 }
 
 
@@ -245,23 +273,82 @@ def test_variables_that_are_not_trainable_are_state(name: str) -> None:
 DTYPES = {
     "dense": lambda x: layers.dense(x, 3),
     "conv1d": lambda x: layers.conv1d(x, 3, 1),
-    "layer_norm": layers.layer_norm,
+    "layer_norm": lambda x: layers.layer_norm(x, begin_norm_axis=-1),
     "lstm": lambda x: layers.dynamic_rnn(layers.lstm(3), x)[0],
     "gru": lambda x: layers.dynamic_rnn(layers.gru(3), x, [2])[0],
+    "conv1d_transpose": lambda x: layers.conv1d_transpose(x, 3, 2),
+    "separable_conv1d": lambda x: layers.separable_conv1d(x, 3, 1),
+    "depthwise_conv2d": lambda x: layers.depthwise_conv2d(x[..., None], 1),
+    "group_norm": lambda x: layers.group_norm(x, 2),
+    "instance_norm": layers.instance_norm,
+    "rms_norm": layers.rms_norm,
+    "multi_head_attention": lambda x: layers.multi_head_attention(x, num_heads=2),
 }
 
 
 @pytest.mark.parametrize("name", DTYPES)
-def test_variables_take_the_dtype_of_the_inputs_whatever_the_scope_says(name: str) -> None:
+@pytest.mark.parametrize("asked", [None, jnp.float32, jnp.float16, jnp.int32])
+def test_variables_take_a_scopes_dtype_of_floats_and_the_computation_that_of_the_inputs(
+    name: str, asked: Any
+) -> None:
     def fn(x: jax.Array) -> jax.Array:
-        with js.variable_scope("net", dtype=jnp.float16):
+        with js.variable_scope("net", dtype=asked):
             out: jax.Array = DTYPES[name](x)
         return out
 
     x = jnp.ones([1, 2, 2], jnp.bfloat16)
-    net = js.transform(fn)
-    assert {spec.dtype for spec in net.specs(x).values()} == {jnp.dtype(jnp.bfloat16)}
+    kept = asked if asked in (jnp.float32, jnp.float16) else jnp.bfloat16
+    assert {spec.dtype for spec in js.transform(fn).specs(x).values()} == {jnp.dtype(kept)}
     assert run(fn, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("asked", [jnp.float16, jnp.float32])
+def test_statistics_of_a_batch_are_float32_in_a_scope_of_half_precision(asked: Any) -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("net", dtype=asked):
+            return layers.batch_normalization(x, training=True)
+
+    net = js.transform_with_state(fn)
+    x = jnp.ones([4, 2], jnp.bfloat16)
+    out, state = net.apply(*net.init(0, x), None, x)
+    assert {spec.dtype for spec in net.specs(x).values()} == {jnp.dtype(jnp.float32)}
+    assert out.dtype == jnp.bfloat16
+    assert state["net"]["batch_normalization"]["moving_mean"].tolist() == pytest.approx([0.01] * 2)
+
+
+def test_a_scope_of_float32_around_inputs_of_bfloat16_is_the_network_cast() -> None:
+    def fn(x: jax.Array, dtype: Any) -> jax.Array:
+        with js.variable_scope("net", dtype=dtype):
+            return layers.dense(layers.dense(x, 4, jax.nn.relu), 2)
+
+    x = numbers(3, 5).astype(jnp.bfloat16)
+    net = js.transform(fn)
+    params = net.init(0, x, jnp.float32)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    chex.assert_trees_all_equal(
+        net.apply(params, None, x, jnp.float32), net.apply(half, None, x, None)
+    )
+    gradients = jax.grad(lambda p: net.apply(p, None, x, jnp.float32).sum().astype(float))(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {np.dtype(np.float32)}
+
+
+def test_a_block_that_is_traced_once_keeps_its_variables_as_each_scope_says() -> None:
+    block = js.jit(lambda x: layers.dense(x, 2))
+
+    def fn(x: jax.Array) -> list[jax.Array]:
+        outs = []
+        for name, dtype in (("a", jnp.float32), ("b", None), ("c", jnp.float16)):
+            with js.variable_scope(name, dtype=dtype):
+                outs.append(block(x))
+        return outs
+
+    net = js.transform(fn)
+    x = jnp.ones([3, 5], jnp.bfloat16)
+    kernels = [spec.dtype for name, spec in net.specs(x).items() if name.endswith("kernel")]
+    assert kernels == [jnp.float32, jnp.bfloat16, jnp.float16]
+    for _ in range(2):
+        outs = net.apply(net.init(0, x), None, x)
+        assert {out.dtype for out in outs} == {jnp.dtype(jnp.bfloat16)}
 
 
 def test_the_dtype_of_an_embedding_is_the_argument_or_the_scopes() -> None:
@@ -610,6 +697,133 @@ def test_layer_norm_normalises_each_example(first: int, params_from: int) -> Non
     chex.assert_trees_all_close(out, expected, atol=1e-5)
 
 
+def test_layer_norm_takes_a_name_and_an_epsilon() -> None:
+    x = numbers(4, 3)
+    net = js.transform(lambda x: layers.layer_norm(x, name="norm", epsilon=0.5))
+    params = net.init(0, x)
+    assert list(params) == ["norm"]
+    expected = (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 0.5)
+    chex.assert_trees_all_close(net.apply(params, None, x), expected, atol=1e-6)
+
+
+# multi_head_attention
+
+
+def attend(x: jax.Array, *args: Any, num_heads: int = 2, **options: Any) -> jax.Array:
+    return layers.multi_head_attention(x, *args, num_heads=num_heads, name="attend", **options)
+
+
+@pytest.mark.parametrize("blocks", [[1] * 6, [3, 1, 2], [6]], ids=str)
+def test_a_cache_decodes_what_one_call_computes(blocks: list[int]) -> None:
+    x = numbers(2, 6, 8)
+    whole = js.transform(lambda x: attend(x, is_causal=True))
+    decoder = js.transform_with_state(lambda x: attend(x, is_causal=True, cache_size=7))
+    params, start = whole.init(0, x), 0
+    empty, state = decoder.init(0, x[:, :1])
+    assert jax.tree.structure(empty) == jax.tree.structure(params)
+    found = []
+    for size in blocks:
+        out, state = jax.jit(decoder.apply)(params, state, None, x[:, start : start + size])
+        found.append(out)
+        start += size
+    wanted = whole.apply(params, None, x)
+    chex.assert_trees_all_close(jnp.concatenate(found, 1), wanted, atol=1e-5)
+    assert state["attend"]["cache_index"] == 6
+
+
+def test_without_causality_a_block_sees_itself_and_what_came_before() -> None:
+    x = numbers(1, 5, 4)
+    decoder = js.transform_with_state(lambda x: attend(x, cache_size=5))
+    params, state = decoder.init(0, x[:, :3])
+    first, state = decoder.apply(params, state, None, x[:, :3])
+    second, _ = decoder.apply(params, state, None, x[:, 3:])
+    plain = js.transform(attend)
+    chex.assert_trees_all_close(first, plain.apply(params, None, x[:, :3]), atol=1e-5)
+    chex.assert_trees_all_close(second, plain.apply(params, None, x)[:, 3:], atol=1e-5)
+
+
+def test_a_cache_works_in_a_scan_a_stack_and_under_getters_of_other_dtypes() -> None:
+    def block(x: jax.Array) -> jax.Array:
+        return x + attend(layers.rms_norm(x), cache_size=4)
+
+    def decode(x: jax.Array) -> jax.Array:
+        def step(carry: None, position: jax.Array) -> tuple[None, jax.Array]:
+            return carry, js.layer_stack(2)(block)(position[:, None])[:, 0]
+
+        with js.variable_scope("net", custom_getter=js.getters.cast(jnp.bfloat16)):
+            return js.scan(step, None, x.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+    def whole(x: jax.Array) -> jax.Array:
+        def causal(x: jax.Array) -> jax.Array:
+            return x + attend(layers.rms_norm(x), is_causal=True)
+
+        with js.variable_scope("net", custom_getter=js.getters.cast(jnp.bfloat16)):
+            return js.layer_stack(2)(causal)(x)
+
+    x = numbers(2, 4, 8).astype(jnp.bfloat16)
+    net = js.transform_with_state(decode)
+    params, state = net.init(0, x)
+    out, state = jax.jit(net.apply)(params, state, None, x)
+    assert state["net"]["attend"]["cache_index"].tolist() == [4, 4]
+    wanted = js.transform(whole).apply(params, None, x)
+    chex.assert_trees_all_close(out.astype(float), wanted.astype(float), atol=0.05)
+
+
+def test_a_full_cache_gives_nan_and_never_overwrites_in_silence() -> None:
+    net = js.transform_with_state(lambda x: attend(x, cache_size=2))
+    x = numbers(1, 1, 4)
+    params, state = net.init(0, x)
+    found = []
+    for _ in range(3):
+        out, state = net.apply(params, state, None, x)
+        found.append(bool(jnp.isnan(out).any()))
+    assert found == [False, False, True]
+
+
+def test_a_cache_is_state_and_refused_where_it_cannot_be_assigned() -> None:
+    x = jnp.ones([1, 1, 4])
+    with pytest.raises(errors.StateError, match=r"is not trainable, and jscope\.transform keeps"):
+        js.transform(lambda x: attend(x, cache_size=2)).init(0, x)
+    with pytest.raises(errors.TransformError, match=r"cannot be assigned inside raw jax\.jit"):
+        shapes(jax.jit(lambda x: attend(x, cache_size=2)), x)
+
+
+def test_attention_is_dropped_in_training_by_keys_of_its_own() -> None:
+    x = numbers(2, 5, 8)
+    net = js.transform(lambda x, training: attend(x, dropout_rate=0.5, training=training))
+    params = net.init(0, x, False)
+    kept = net.apply(params, None, x, False)
+    one, same, other = (net.apply(params, rng, x, True) for rng in (1, 1, 2))
+    chex.assert_trees_all_equal(one, same)
+    assert (one != other).any()
+    chex.assert_trees_all_close(kept, js.transform(attend).apply(params, None, x), atol=1e-6)
+    with pytest.raises(errors.RngError, match=r"^next_rng_key was called, but rng is None"):
+        net.apply(params, None, x, True)
+
+
+def test_masks_of_fewer_axes_are_shared_by_heads_and_by_examples() -> None:
+    x, mask = numbers(2, 4, 8), jnp.tri(4, dtype=bool)
+    net = js.transform(lambda x, mask: attend(x, mask=mask))
+    params = net.init(0, x, mask)
+    wanted = js.transform(lambda x: attend(x, is_causal=True)).apply(params, None, x)
+    for found in (mask, mask[None], jnp.stack([mask, mask]), mask[None, None]):
+        chex.assert_trees_all_close(net.apply(params, None, x, found), wanted, atol=1e-6)
+
+
+def test_kernels_of_attention_start_as_the_matrices_that_they_are() -> None:
+    def fn(x: jax.Array, initializer: Any) -> None:
+        with js.variable_scope("net", initializer=initializer):
+            attend(x, num_heads=8)
+
+    net, x = js.transform(fn), jnp.ones([1, 2, 128])
+    kernels = net.init(0, x, None)["net"]["attend"]
+    for name in ("query", "key", "value", "output"):
+        limit = math.sqrt(6 / 256)  # of Glorot's distribution for [128, 128]
+        assert jnp.abs(kernels[name]["kernel"]).max() == pytest.approx(limit, rel=0.01)
+    ones = net.init(0, x, jax.nn.initializers.ones)["net"]["attend"]
+    assert (ones["output"]["kernel"] == 1).all()
+
+
 # dropout
 
 
@@ -793,7 +1007,8 @@ def test_one_cell_shares_and_two_cells_are_numbered() -> None:
             cell(x, state)
             other(x, state)
             cell(x, state)
-        cell(x, state)  # in another scope still its own variables
+        with js.variable_scope("other", reuse=True):
+            cell(x, state)  # still its own variables
 
     assert list(shapes(fn, jnp.ones([2, 3]))) == [
         "net/lstm_cell/kernel",
@@ -801,6 +1016,58 @@ def test_one_cell_shares_and_two_cells_are_numbered() -> None:
         "net/lstm_cell_1/kernel",
         "net/lstm_cell_1/bias",
     ]
+
+
+@pytest.mark.parametrize("loop", [True, False])
+@pytest.mark.parametrize("make", [layers.lstm, layers.gru])
+def test_a_cell_under_another_scope_is_refused_with_both_names(make: Any, loop: bool) -> None:
+    def fn(x: jax.Array) -> None:
+        for index, cell in enumerate([make(3)] * 2):
+            with js.variable_scope(f"layer_{index}"):
+                if loop:
+                    x = layers.dynamic_rnn(cell, x)[0]
+                else:
+                    cell(x[:, 0], cell.zero_state(2))
+
+    net, x = js.transform(fn), jnp.ones([2, 5, 3])
+    for call in (net.specs, lambda x: net.init(0, x)):
+        with pytest.raises(errors.ReuseError) as caught:
+            call(x)
+        inner = "/rnn" if loop else ""
+        text = re.sub(r"\S*test_layers\.py:\d+", "FILE:N", str(caught.value))
+        assert text == (
+            f"Attempt to reuse cell {make.__name__}_cell with a different variable scope than its "
+            f"first use: first 'layer_0{inner}', now 'layer_1{inner}'.\n"
+            "  first:  at FILE:N in fn\n"
+            "  again:  at FILE:N in fn\n"
+            "  fix:    make a cell for each layer, [lstm(n) for _ in range(2)] in place of "
+            "[lstm(n)] * 2; to share the first's variables, open the scope with reuse=True."
+        )
+
+
+@pytest.mark.parametrize("reuse", [True, js.AUTO_REUSE])
+def test_a_cell_is_shared_with_another_scope_that_reuses(reuse: Any) -> None:
+    def fn(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cell = layers.gru(3)
+        with js.variable_scope("a"):
+            first = layers.dynamic_rnn(cell, x)[0]
+        with js.variable_scope("b", reuse=reuse):
+            return first, layers.dynamic_rnn(cell, x)[0]
+
+    x = numbers(2, 5, 3)
+    assert list(js.transform(fn).init(0, x)) == ["a"]
+    chex.assert_trees_all_equal(*run(fn, x))
+
+
+def test_a_cell_called_at_the_root_is_told_from_one_in_a_scope() -> None:
+    def fn(x: jax.Array) -> None:
+        cell = layers.gru(3)
+        cell(x, cell.zero_state(2))
+        with js.variable_scope("a"):
+            cell(x, cell.zero_state(2))
+
+    with pytest.raises(errors.ReuseError, match=r"first the root scope, now 'a'\."):
+        shapes(fn, jnp.ones([2, 3]))
 
 
 def test_a_cell_with_reuse_shares_the_variables_of_its_name() -> None:
@@ -1057,6 +1324,75 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "begin_norm_axis with several axes": (
         lambda: layers.layer_norm(IMAGES, begin_norm_axis=[1, 2]),  # type: ignore[arg-type]
         "The begin_norm_axis must be an axis of inputs of rank 4, got [1, 2] of type list.",
+    ),
+    "a name and a scope": (
+        lambda: layers.layer_norm(ROWS, scope="a", name="b"),
+        "The name must be left out where there is a scope, got 'b' of type str.",
+    ),
+    "no begin_norm_axis": (
+        lambda: layers.layer_norm(jnp.ones([2, 5, 3])),
+        "The begin_norm_axis must be given for inputs of rank 3, got None.\n"
+        "  asked:  layer_norm of float32[2,5,3]\n"
+        "  fix:    begin_norm_axis=1 normalises each example as a whole, as tf.contrib.layers did "
+        "by default; begin_norm_axis=-1 the features of each position, as transformers do.",
+    ),
+    "groups": (
+        lambda: layers.group_norm(IMAGES, 3),
+        "The groups must be a divisor of the 2 channels, got 3 of type int.",
+    ),
+    "axis of a group_norm": (
+        lambda: layers.group_norm(IMAGES, 2, axis=0),
+        "The axis must be another one than the batch's, got 0 of type int.",
+    ),
+    "inputs of an instance_norm": (
+        lambda: layers.instance_norm(ROWS),
+        "The inputs must be floats [batch, ..., channels], got float32[2,3].",
+    ),
+    "queries": (
+        lambda: layers.multi_head_attention(ROWS, num_heads=1),
+        "The queries must be floats [batch, time, features], got float32[2,3].",
+    ),
+    "num_heads": (
+        lambda: layers.multi_head_attention(IMAGES[0], num_heads=3),
+        "The num_heads must be a divisor of the 2 features where there is no head_size, got 3 of "
+        "type int.",
+    ),
+    "keys of another batch": (
+        lambda: layers.multi_head_attention(IMAGES[0], jnp.ones([3, 4, 2]), num_heads=1),
+        "The keys must be of the queries' batch, 4, got float32[3,4,2].",
+    ),
+    "values of another time": (
+        lambda: layers.multi_head_attention(IMAGES[0], IMAGES[0], jnp.ones([4, 5, 2]), num_heads=1),
+        "The values must be of the keys' batch and time, [4, 4], got float32[4,5,2].",
+    ),
+    "values without keys": (
+        lambda: layers.multi_head_attention(IMAGES[0], values=IMAGES[0], num_heads=1),
+        "The values must be left out where there are no keys, got float32[4,4,2].",
+    ),
+    "keys with a cache": (
+        lambda: layers.multi_head_attention(IMAGES[0], IMAGES[0], num_heads=1, cache_size=8),
+        "The keys must be left out where there is a cache, of self-attention, got float32[4,4,2].",
+    ),
+    "cache_size": (
+        lambda: layers.multi_head_attention(IMAGES[0], num_heads=1, cache_size=3),
+        "The cache_size must be an int of 4 or more, got 3 of type int.",
+    ),
+    "mask of floats": (
+        lambda: layers.multi_head_attention(IMAGES[0], num_heads=1, mask=jnp.ones([4, 4])),
+        "The mask must be bools of 2 to 4 axes, got float32[4,4].",
+    ),
+    "mask of another size": (
+        lambda: layers.multi_head_attention(IMAGES[0], num_heads=1, mask=jnp.ones([4, 5], bool)),
+        "The mask must be bools [4, 4], [4, 4, 4] or [4, 1, 4, 4], or 1 in place of a size, got "
+        "bool[4,5].",
+    ),
+    "is_causal": (
+        lambda: layers.multi_head_attention(IMAGES[0], num_heads=1, is_causal=2),  # type: ignore[arg-type]
+        "The is_causal must be True or False, got 2 of type int.",
+    ),
+    "dropout_rate": (
+        lambda: layers.multi_head_attention(IMAGES[0], num_heads=1, dropout_rate=1.0),
+        "The dropout_rate must be a scalar of at least 0 and less than 1, got 1.0 of type float.",
     ),
     "begin_params_axis": (
         lambda: layers.layer_norm(ROWS, begin_params_axis=-3),

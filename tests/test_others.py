@@ -212,5 +212,7 @@ def test_no_argument_of_a_layer_is_hidden_by_one_of_tf1() -> None:
 
 
 NEW = [
-    (old, news) for old, news in _others._NEW_NAMES.items() if old not in ("kernel_size", "name")
+    (old, news)
+    for old, news in _others._NEW_NAMES.items()
+    if old not in ("kernel_size", "name", "scope")
 ]

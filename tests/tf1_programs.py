@@ -1841,14 +1841,6 @@ def moving_averages_in_a_scope_with_a_regularizer(v1: Any) -> None:
 
 
 @same
-def layers_take_the_dtype_of_their_inputs(v1: Any) -> None:
-    with v1.variable_scope("a", dtype="float16"):
-        v1.layers.dense(v1.ones([2, 3]), 2)
-    v1.layers.dense(v1.ones([2, 3], "float16"), 2)
-    v1.layers.batch_normalization(v1.ones([2, 3], "float16"))
-
-
-@same
 def layers_ask_the_getter_of_the_scope(v1: Any) -> None:
     def getter(getter: Any, name: str, **request: Any) -> Any:
         v1.note(name, list(request["shape"]), request["dtype"], request["trainable"])
@@ -1878,16 +1870,6 @@ def recurrent_cells_and_their_names(v1: Any) -> None:
 
 
 @same
-def a_cell_used_twice(v1: Any) -> None:
-    x = v1.ones([2, 4, 3])
-    cell = v1.gru(2)
-    v1.dynamic_rnn(cell, x)
-    v1.dynamic_rnn(cell, x)
-    with v1.variable_scope("other"):
-        v1.dynamic_rnn(cell, x)
-
-
-@same
 def two_cells_in_one_scope(v1: Any) -> None:
     x = v1.ones([2, 4, 3])
     v1.dynamic_rnn(v1.gru(2), x)
@@ -1896,3 +1878,39 @@ def two_cells_in_one_scope(v1: Any) -> None:
     with v1.variable_scope("a", reuse=v1.AUTO_REUSE):
         v1.dynamic_rnn(v1.gru(2), x)
         v1.dynamic_rnn(v1.gru(2), x)
+
+
+@changed(
+    "a dtype that a scope sets is that of the variables of layers",
+    "made a/dense/kernel float16[3,2] random",
+    "made a/dense/bias float16[2] all 0.0",
+    "made dense/kernel float16[3,2] random",
+    "made dense/bias float16[2] all 0.0",
+    "made batch_normalization/gamma float32[3] all 1.0",
+    "made batch_normalization/beta float32[3] all 0.0",
+    "made batch_normalization/moving_mean float32[3] all 0.0, not trainable",
+    "made batch_normalization/moving_variance float32[3] all 1.0, not trainable",
+)
+def layers_take_the_dtype_of_their_inputs(v1: Any) -> None:
+    with v1.variable_scope("a", dtype="float16"):
+        v1.layers.dense(v1.ones([2, 3]), 2)
+    v1.layers.dense(v1.ones([2, 3], "float16"), 2)
+    v1.layers.batch_normalization(v1.ones([2, 3], "float16"))
+
+
+@changed(
+    "a cell belongs to the scope of its first call, as in TF 1.1",
+    "error ReuseError: Attempt to reuse cell gru_cell with a different variable scope than its first "
+    "use: first 'rnn', now 'other/rnn'.",
+    "made rnn/gru_cell/gates/kernel float32[5,4] random",
+    "made rnn/gru_cell/gates/bias float32[4] all 1.0",
+    "made rnn/gru_cell/candidate/kernel float32[5,2] random",
+    "made rnn/gru_cell/candidate/bias float32[2] all 0.0",
+)
+def a_cell_used_twice(v1: Any) -> None:
+    x = v1.ones([2, 4, 3])
+    cell = v1.gru(2)
+    v1.dynamic_rnn(cell, x)
+    v1.dynamic_rnn(cell, x)
+    with v1.refused(), v1.variable_scope("other"):
+        v1.dynamic_rnn(cell, x)

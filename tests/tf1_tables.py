@@ -157,10 +157,10 @@ LAYERS = [
 
 LAYER_NORMS = [
     _case("layer_norm", [2, 5]),
-    _case("layer_norm", [2, 4, 3]),
+    _case("layer_norm", [2, 4, 3], begin_norm_axis=1),
     _case("layer_norm", [2, 4, 3], begin_norm_axis=-1),
-    _case("layer_norm", [2, 4, 3], begin_params_axis=1),
-    _case("layer_norm", [2, 3, 3, 2], center=False),
+    _case("layer_norm", [2, 4, 3], begin_norm_axis=1, begin_params_axis=1),
+    _case("layer_norm", [2, 3, 3, 2], begin_norm_axis=1, center=False),
     _case("layer_norm", [2, 3, 3, 2], scale=False, begin_norm_axis=2),
 ]
 """Of ``tf.contrib.layers``, which is gone: recorded from what it computed, in ``tf.nn``."""

@@ -89,6 +89,7 @@ def check_array(
 
 
 _KINDS: dict[Kind, str] = {
+    jnp.bool_: "bools",
     jnp.floating: "floats",
     jnp.integer: "integers",
     jnp.number: "numbers",

@@ -1,4 +1,4 @@
-"""Convolutions: conv1d, conv2d, conv3d, conv2d_transpose, separable_conv2d."""
+"""Convolutions: conv1d, conv2d, conv3d."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, check_activation, takes_tf1
-from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
+from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 from jscope.layers._windows import Grid, check_images
 
 
@@ -62,9 +62,9 @@ def conv1d(
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 1, window, strides, padding, data_format, dilation_rate)
-    with _opened("conv1d", filters, activation, name, reuse):
+    with opened("conv1d", filters, activation, name, reuse):
         return _convolve(
-            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+            inputs, grid, filters, kernel, if_flag("use_bias", use_bias, bias), activation
         )
 
 
@@ -94,8 +94,9 @@ def conv2d(
     """Moves a kernel over an image, as TF1's ``tf.layers.conv2d``.
 
     Makes ``kernel`` [kernel height, kernel width, channels, filters] in either data format, and
-    ``bias`` [filters], of the inputs' dtype. With strides s, dilation rate d and kernel size k, an
-    axis of size n becomes ceil(n / s) under "same" and ceil((n - (k - 1) * d) / s) under "valid".
+    ``bias`` [filters], of the dtype that a scope sets, else the inputs'; the layer computes in the
+    inputs' dtype. With strides s, dilation rate d and kernel size k, an axis of size n becomes
+    ceil(n / s) under "same" and ceil((n - (k - 1) * d) / s) under "valid".
 
     Args:
       inputs: Floats [batch, height, width, channels], or [batch, channels, height, width] if
@@ -143,9 +144,9 @@ def conv2d(
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, dilation_rate)
-    with _opened("conv2d", filters, activation, name, reuse):
+    with opened("conv2d", filters, activation, name, reuse):
         return _convolve(
-            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+            inputs, grid, filters, kernel, if_flag("use_bias", use_bias, bias), activation
         )
 
 
@@ -198,152 +199,13 @@ def conv3d(
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     window = "kernel_size", kernel_size
     inputs, grid = check_images(inputs, 3, window, strides, padding, data_format, dilation_rate)
-    with _opened("conv3d", filters, activation, name, reuse):
+    with opened("conv3d", filters, activation, name, reuse):
         return _convolve(
-            inputs, grid, filters, kernel, where("use_bias", use_bias, bias), activation
+            inputs, grid, filters, kernel, if_flag("use_bias", use_bias, bias), activation
         )
 
 
-@add_arg_scope
-@takes_tf1(*OF_LAYERS)
-def conv2d_transpose(
-    inputs: jax.Array,
-    filters: int,
-    kernel_size: Sizes,
-    strides: Sizes = (1, 1),
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    activation: Activation | None = None,
-    use_bias: bool = True,
-    kernel_initializer: InitializerLike = None,
-    bias_initializer: InitializerLike = zeros,
-    kernel_regularizer: Regularizer | None = None,
-    bias_regularizer: Regularizer | None = None,
-    *,
-    kernel_constraint: Constraint | None = None,
-    bias_constraint: Constraint | None = None,
-    trainable: bool = True,
-    name: Name = None,
-    reuse: Reuse | None = None,
-) -> jax.Array:
-    """Moves from outputs of a ``conv2d`` back to inputs, as TF1's ``tf.layers.conv2d_transpose``.
-
-    It is the gradient of ``conv2d``, but without a dilation rate. Makes ``kernel`` [kernel height,
-    kernel width, filters, channels], its last two axes the other way round, and ``bias`` [filters].
-    With strides s and kernel size k, an axis of size n becomes n * s under "same" and
-    n * s + max(k - s, 0) under "valid".
-
-    As ``conv2d``, with:
-      strides: Steps between inputs along each axis; an int stands for both.
-      padding: "valid" or "same".
-
-    Returns:
-      Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import jscope as js
-      >>> net = js.transform(lambda x: js.layers.conv2d_transpose(x, 3, 5, 2, "same"))
-      >>> x = jnp.ones([2, 7, 7, 16])
-      >>> net.apply(net.init(0, x), None, x).shape
-      (2, 14, 14, 3)
-    """
-    kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
-    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
-    window = "kernel_size", kernel_size
-    inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, grows=True)
-    with _opened("conv2d_transpose", filters, activation, name, reuse):
-        shape = (*grid.window, filters, inputs.shape[grid.channels])
-        outputs = jax.lax.conv_transpose(
-            inputs,
-            kernel.make("kernel", shape, inputs.dtype),
-            grid.strides,
-            grid.padding.upper(),
-            dimension_numbers=(grid.letters, "HWIO", grid.letters),
-            transpose_kernel=True,  # flips the kernel, and swaps the axes called I and O
-        )
-        return finish(outputs, where("use_bias", use_bias, bias), activation, grid.channels)
-
-
-@add_arg_scope
-@takes_tf1(*OF_LAYERS)
-def separable_conv2d(
-    inputs: jax.Array,
-    filters: int,
-    kernel_size: Sizes,
-    strides: Sizes = (1, 1),
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    dilation_rate: Sizes = (1, 1),
-    depth_multiplier: int = 1,
-    activation: Activation | None = None,
-    use_bias: bool = True,
-    depthwise_initializer: InitializerLike = None,
-    pointwise_initializer: InitializerLike = None,
-    bias_initializer: InitializerLike = zeros,
-    depthwise_regularizer: Regularizer | None = None,
-    pointwise_regularizer: Regularizer | None = None,
-    bias_regularizer: Regularizer | None = None,
-    *,
-    depthwise_constraint: Constraint | None = None,
-    pointwise_constraint: Constraint | None = None,
-    bias_constraint: Constraint | None = None,
-    trainable: bool = True,
-    name: Name = None,
-    reuse: Reuse | None = None,
-) -> jax.Array:
-    """Convolves each channel by itself, then mixes them, as TF1's ``tf.layers.separable_conv2d``.
-
-    Makes ``depthwise_kernel`` [kernel height, kernel width, channels, depth_multiplier],
-    ``pointwise_kernel`` [1, 1, channels * depth_multiplier, filters] and ``bias`` [filters]. Shapes
-    are those of ``conv2d``.
-
-    As ``conv2d``, with:
-      kernel_size: Height and width of the depthwise kernel; an int stands for both.
-      dilation_rate: Steps between the parts of the depthwise kernel.
-      depth_multiplier: Number of channels that each channel becomes before they are mixed.
-      depthwise_initializer: Else the scope's, else glorot_uniform.
-      pointwise_initializer: Else the scope's, else glorot_uniform.
-      depthwise_regularizer: Function of the depthwise kernel, kept in its spec; else the scope's.
-      pointwise_regularizer: Function of the pointwise kernel, kept in its spec; else the scope's.
-      depthwise_constraint: Function of the depthwise kernel, kept in its spec; else the scope's.
-      pointwise_constraint: Function of the pointwise kernel, kept in its spec; else the scope's.
-
-    Returns:
-      Floats [batch, new height, new width, filters], or [batch, filters, new height, new width].
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> import jscope as js
-      >>> net = js.transform(lambda x: js.layers.separable_conv2d(x, 16, 3, depth_multiplier=2))
-      >>> params = net.init(0, jnp.ones([1, 8, 8, 3]))["separable_conv2d"]
-      >>> params["depthwise_kernel"].shape, params["pointwise_kernel"].shape
-      ((3, 3, 3, 2), (1, 1, 6, 16))
-    """
-    depthwise = Weight(
-        depthwise_initializer, depthwise_regularizer, depthwise_constraint, trainable
-    )
-    pointwise = Weight(
-        pointwise_initializer, pointwise_regularizer, pointwise_constraint, trainable
-    )
-    bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
-    depth_multiplier = check_size("depth_multiplier", depth_multiplier)
-    window = "kernel_size", kernel_size
-    inputs, grid = check_images(inputs, 2, window, strides, padding, data_format, dilation_rate)
-    channels = inputs.shape[grid.channels]
-    shape = (*grid.window, channels, depth_multiplier)
-    deep = channels * depth_multiplier
-    still = grid._replace(strides=(1, 1), dilation=(1, 1))
-    with _opened("separable_conv2d", filters, activation, name, reuse):
-        kernel = depthwise.make("depthwise_kernel", shape, inputs.dtype)
-        # As JAX has it: a group per channel, and the outputs of all groups on one axis.
-        hidden = _slide(inputs, kernel.reshape(*grid.window, 1, deep), grid, groups=channels)
-        kernel = pointwise.make("pointwise_kernel", (1, 1, deep, filters), inputs.dtype)
-        outputs = _slide(hidden, kernel, still)
-        return finish(outputs, where("use_bias", use_bias, bias), activation, grid.channels)
-
-
-def _opened(
+def opened(
     default_name: str, filters: object, activation: object, name: Name, reuse: Reuse | None
 ) -> variable_scope:
     """The scope of a convolution, after checks that all of them make."""
@@ -361,19 +223,18 @@ def _convolve(
     activation: Activation | None,
 ) -> jax.Array:
     shape = (*grid.window, inputs.shape[grid.channels], filters)
-    outputs = _slide(inputs, kernel.make("kernel", shape, inputs.dtype), grid)
+    outputs = slide(inputs, kernel.use("kernel", shape, inputs.dtype), grid)
     return finish(outputs, bias, activation, grid.channels)
 
 
-def _slide(inputs: jax.Array, kernel: jax.Array, grid: Grid, groups: int = 1) -> jax.Array:
+def slide(inputs: jax.Array, kernel: jax.Array, grid: Grid, groups: int = 1) -> jax.Array:
     """The convolution itself; the kernel is [*window, channels / groups, filters]."""
-    kernel_letters = "DHW"[-grid.rank :] + "IO"
     return jax.lax.conv_general_dilated(
         inputs,
         kernel,
         grid.strides,
         grid.padding.upper(),
         rhs_dilation=grid.dilation,
-        dimension_numbers=(grid.letters, kernel_letters, grid.letters),
+        dimension_numbers=(grid.letters, grid.kernel_letters, grid.letters),
         feature_group_count=groups,
     )

@@ -17,7 +17,7 @@ from jscope.layers._arguments import (
     check_array,
     takes_tf1,
 )
-from jscope.layers._weights import Weight, finish, layer_scope, where, zeros
+from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 
 
 @add_arg_scope
@@ -40,7 +40,8 @@ def dense(
 ) -> jax.Array:
     """Multiplies by a kernel and adds a bias, as TF1's ``tf.layers.dense``.
 
-    Makes ``kernel`` [features, units] and ``bias`` [units], of the inputs' dtype.
+    Makes ``kernel`` [features, units] and ``bias`` [units], of the dtype that a scope sets,
+    else the inputs'; the layer computes in the inputs' dtype.
 
     Args:
       inputs: Floats [batch, ..., features].
@@ -81,5 +82,5 @@ def dense(
     kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     with layer_scope(name, "dense", reuse):
-        outputs = jnp.dot(inputs, kernel.make("kernel", [inputs.shape[-1], units], inputs.dtype))
-        return finish(outputs, where("use_bias", use_bias, bias), activation)
+        outputs = jnp.dot(inputs, kernel.use("kernel", [inputs.shape[-1], units], inputs.dtype))
+        return finish(outputs, if_flag("use_bias", use_bias, bias), activation)

@@ -59,13 +59,11 @@ def dropout(
     inputs = check_array("inputs", inputs, "of any shape", lambda _: True)
     if seed is not None:
         raise bad_argument("seed", seed, "None, as the mask follows from rng")
-    number = isinstance(rate, int | float | np.floating)
-    if not (0 <= rate < 1 if number else isinstance(rate, jax.Array) and rate.ndim == 0):
-        raise bad_argument("rate", rate, "a scalar of at least 0 and less than 1")
+    drops = check_rate("rate", rate)
     shape = _noise_shape(noise_shape, inputs.shape)
     training = check_training(training)
     with layer_scope(name, "dropout"):
-        if not training or (number and rate == 0):
+        if not (training and drops):
             return inputs
         # Half precision would round the rate, and draw from few numbers.
         wide = widened(inputs)
@@ -73,6 +71,14 @@ def dropout(
         mask = _mask(next_rng_key(), kept, shape, inputs)
         scaled = (wide / kept).astype(inputs.dtype)
         return jnp.where(mask, scaled, jnp.zeros_like(inputs))
+
+
+def check_rate(argument: str, rate: float | jax.Array) -> bool:
+    """Whether a rate drops anything, as far as can be told while tracing."""
+    number = isinstance(rate, int | float | np.floating)
+    if not (0 <= rate < 1 if number else isinstance(rate, jax.Array) and rate.ndim == 0):
+        raise bad_argument(argument, rate, "a scalar of at least 0 and less than 1")
+    return not (number and rate == 0)
 
 
 def _mask(key: jax.Array, kept: jax.Array, shape: tuple[int, ...], inputs: jax.Array) -> jax.Array:

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import as_int, bad_argument, check_flag, widened
+from jscope._report import describe
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_moving_average
+from jscope.errors import ArgumentError
 from jscope.layers._arguments import (
     Activation,
     Name,
@@ -21,7 +23,7 @@ from jscope.layers._arguments import (
     check_training,
     takes_tf1,
 )
-from jscope.layers._weights import Weight, layer_scope, ones, zeros
+from jscope.layers._weights import Weight, kept_in, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 
 
@@ -68,8 +70,8 @@ def batch_normalization(
     at once, where TF1 had ``UPDATE_OPS`` to be run.
 
     Makes ``gamma``, ``beta``, ``moving_mean`` and ``moving_variance``, each [channels]; for several
-    axes with the inputs' rank, of size 1 on the others. They have the inputs' dtype, and are
-    float32 for float16 and bfloat16, which are normalised in float32.
+    axes with the inputs' rank, of size 1 on the others. They have the dtype that a scope sets, else
+    the inputs', but float32 in place of float16 and bfloat16, which are normalised in float32.
 
     Args:
       inputs: Floats of any shape.
@@ -119,13 +121,12 @@ def batch_normalization(
       [1.5]
     """
     inputs = check_array("inputs", inputs, "[batch, ..., channels]", lambda ndim: ndim >= 2)
-    axes = _axes(axis, inputs.ndim)
+    axes = check_axes(axis, inputs.ndim, several=True)
     training = check_training(training)
     # The shape that fits the inputs, and that of the variables.
     across = [size if index in axes else 1 for index, size in enumerate(inputs.shape)]
     shape = across if len(axes) > 1 else [inputs.shape[axes[0]]]
     wide = widened(inputs)  # as TF1 keeps statistics of half precision
-    dtype = wide.dtype
     gammas = Weight(gamma_initializer, gamma_regularizer, gamma_constraint, trainable)
     betas = Weight(beta_initializer, beta_regularizer, beta_constraint, trainable)
     means, variances = (
@@ -133,20 +134,24 @@ def batch_normalization(
         for initializer in (moving_mean_initializer, moving_variance_initializer)
     )
     with layer_scope(name, "batch_normalization", reuse):
-        gamma = gammas.make("gamma", shape, dtype) if check_flag("scale", scale) else None
-        beta = betas.make("beta", shape, dtype) if check_flag("center", center) else None
-        mean = means.make("moving_mean", shape, dtype)
-        variance = variances.make("moving_variance", shape, dtype)
+        kept = kept_in(inputs.dtype)
+        dtypes = wide.dtype, kept if kept.itemsize >= 4 else jnp.float32
+        gamma = gammas.use("gamma", shape, *dtypes) if check_flag("scale", scale) else None
+        beta = betas.use("beta", shape, *dtypes) if check_flag("center", center) else None
+        mean = means.use("moving_mean", shape, *dtypes)
+        variance = variances.use("moving_variance", shape, *dtypes)
         if training:
             others = [index for index in range(inputs.ndim) if index not in axes]
             mean, variance = wide.mean(others).reshape(shape), wide.var(others).reshape(shape)
         if training and trainable:
             factor = _bessel(inputs.size, math.prod(shape)) if _is_fused(fused, axes, inputs) else 1
-            assign_moving_average("moving_mean", mean, momentum)
-            assign_moving_average("moving_variance", variance * factor, momentum)
+            assign_moving_average("moving_mean", mean.astype(dtypes[1]), momentum)
+            assign_moving_average(
+                "moving_variance", (variance * factor).astype(dtypes[1]), momentum
+            )
         mean, variance = mean.reshape(across), variance.reshape(across)
         outputs = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
-        return _scale_and_shift(outputs, gamma, beta, across).astype(inputs.dtype)
+        return scale_and_shift(outputs, gamma, beta, across).astype(inputs.dtype)
 
 
 @add_arg_scope
@@ -159,15 +164,19 @@ def layer_norm(
     reuse: Reuse | None = None,
     *,
     trainable: bool = True,
-    begin_norm_axis: int = 1,
+    begin_norm_axis: int | None = None,
     begin_params_axis: int = -1,
     scope: Name = None,
+    name: Name = None,
+    epsilon: float | None = None,
 ) -> jax.Array:
     """Normalises each example by itself, as TF1's ``tf.contrib.layers.layer_norm``.
 
-    Over all axes from ``begin_norm_axis`` on; 1e-12 is added to the variance, 1e-3 for float16.
-    Makes ``beta`` and ``gamma``, of the inputs' shape from ``begin_params_axis`` on and the inputs'
-    dtype. float16 and bfloat16 are normalised in float32.
+    Over all axes from ``begin_norm_axis`` on, which inputs of more than two axes must be given: 1,
+    contrib's default, would let each position of a sequence see the ones that follow.
+
+    Makes ``beta`` and ``gamma``, of the inputs' shape from ``begin_params_axis`` on and the dtype
+    that a scope sets, else the inputs'. float16 and bfloat16 are normalised in float32.
 
     Args:
       inputs: Floats [batch, ..., features].
@@ -176,10 +185,12 @@ def layer_norm(
       activation_fn: Function of the outputs; None for none.
       reuse: As of ``variable_scope``; without a scope it shares with "LayerNorm".
       trainable: Whether the variables live in params; if not, in state.
-      begin_norm_axis: First axis to normalise over: 1 takes a whole example, -1 the features of
-        each position, as transformers do.
+      begin_norm_axis: First axis to normalise over: 1 takes a whole example, as contrib does, and
+        -1 the features of each position, as transformers do. May be left out for [batch, features].
       begin_params_axis: First axis along which beta and gamma differ.
       scope: Name of the scope, or a scope; else "LayerNorm", "LayerNorm_1", ...
+      name: Another word for ``scope``, as of other layers; one of them.
+      epsilon: Added to the variance; else 1e-12, and 1e-3 for float16.
 
     Returns:
       Floats of the inputs' shape and dtype.
@@ -201,26 +212,50 @@ def layer_norm(
     """
     inputs = check_array("inputs", inputs, "[batch, ..., features]", lambda ndim: ndim >= 2)
     check_activation(activation_fn, "activation_fn")
-    (first,) = _axes(begin_norm_axis, inputs.ndim, "begin_norm_axis")
-    (params_from,) = _axes(begin_params_axis, inputs.ndim, "begin_params_axis")
+    if name is not None and scope is not None:
+        raise bad_argument("name", name, "left out where there is a scope")
+    if begin_norm_axis is None and inputs.ndim > 2:
+        raise _no_norm_axis(inputs)
+    (first,) = check_axes(
+        1 if begin_norm_axis is None else begin_norm_axis, inputs.ndim, "begin_norm_axis"
+    )
+    (params_from,) = check_axes(begin_params_axis, inputs.ndim, "begin_params_axis")
     shape = inputs.shape[params_from:]
     across = [1] * params_from + list(shape)
-    epsilon = 1e-3 if inputs.dtype == jnp.float16 else 1e-12
-    with layer_scope(scope, "LayerNorm", reuse):
+    if epsilon is None:
+        epsilon = 1e-3 if inputs.dtype == jnp.float16 else 1e-12
+    with layer_scope(scope if name is None else name, "LayerNorm", reuse):
         made = [("beta", zeros, center), ("gamma", ones, scale)]
         beta, gamma = (
-            Weight(start, trainable=trainable).make(name, shape, inputs.dtype) if asked else None
-            for name, start, asked in made
+            Weight(start, trainable=trainable).use(word, shape, inputs.dtype) if asked else None
+            for word, start, asked in made
         )
-        wide = widened(inputs)
-        over = range(first, inputs.ndim)
-        mean, variance = wide.mean(over, keepdims=True), wide.var(over, keepdims=True)
-        outputs = ((wide - mean) * jax.lax.rsqrt(variance + epsilon)).astype(inputs.dtype)
-        outputs = _scale_and_shift(outputs, gamma, beta, across)
+        outputs = normalised(inputs, range(first, inputs.ndim), epsilon)
+        outputs = scale_and_shift(outputs, gamma, beta, across)
         return outputs if activation_fn is None else activation_fn(outputs)
 
 
-def _scale_and_shift(
+def _no_norm_axis(inputs: jax.Array) -> ArgumentError:
+    return ArgumentError(
+        f"The begin_norm_axis must be given for inputs of rank {inputs.ndim}, got None.",
+        {
+            "asked": f"layer_norm of {describe(inputs)}",
+            "fix": "begin_norm_axis=1 normalises each example as a whole, as tf.contrib.layers did "
+            "by default; begin_norm_axis=-1 the features of each position, as transformers do.",
+        },
+        argument="begin_norm_axis",
+        value="None",
+    )
+
+
+def normalised(inputs: jax.Array, over: Sequence[int], epsilon: float) -> jax.Array:
+    """The inputs with a mean of 0 and a variance of 1 over these axes, in their own dtype."""
+    wide = widened(inputs)
+    mean, variance = wide.mean(over, keepdims=True), wide.var(over, keepdims=True)
+    return ((wide - mean) * jax.lax.rsqrt(variance + epsilon)).astype(inputs.dtype)
+
+
+def scale_and_shift(
     outputs: jax.Array, gamma: jax.Array | None, beta: jax.Array | None, across: Sequence[int]
 ) -> jax.Array:
     """Times gamma, plus beta, where they are there, in a shape that fits the outputs."""
@@ -229,9 +264,10 @@ def _scale_and_shift(
     return outputs if beta is None else outputs + beta.reshape(across)
 
 
-def _axes(axis: object, ndim: int, argument: str = "axis") -> tuple[int, ...]:
-    """Axes counted from the front, in order; only "axis" itself may be several."""
-    several = argument == "axis"
+def check_axes(
+    axis: object, ndim: int, argument: str = "axis", *, several: bool = False
+) -> tuple[int, ...]:
+    """Axes counted from the front, in order."""
     given = axis if several and isinstance(axis, list | tuple) else [axis]
     indices = [index for index in map(as_int, given) if index is not None]
     found = sorted(index + ndim if index < 0 else index for index in indices)

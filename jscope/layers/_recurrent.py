@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
+from jscope import _pass
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, check_size
 from jscope._params import PyTree
+from jscope._report import where
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
 from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
+from jscope.errors import ReuseError, Site
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, takes_tf1
 from jscope.layers._sharding import along_batch
 from jscope.layers._weights import Weight, ones, zeros
@@ -49,8 +52,9 @@ class LSTMStateTuple(NamedTuple):
 class Cell:
     """One step of a recurrent network; ``cell(inputs, state)`` gives ``(outputs, new state)``.
 
-    Its first call in a pass makes its variables in the scope that is open, and all others share
-    them, as with TF1's cells.
+    Its first call in a pass makes its variables in the scope that is open, and others share them.
+    Called under another scope it is refused, as in TF 1.1, unless that scope reuses: two layers of
+    ``[cell] * 2`` would be one.
 
     Attributes:
       state_size: Sizes of the state's last axes, in the structure of the state.
@@ -63,7 +67,14 @@ class Cell:
 
     def __call__(self, inputs: jax.Array, state: PyTree) -> tuple[jax.Array, PyTree]:
         """One step: inputs [batch, features], and the state."""
+        self._check_scope()
         return self._step(inputs, state)
+
+    def _check_scope(self) -> None:
+        running = _pass.current("a recurrent cell")
+        home, first = running.homes.setdefault(self, (running.prefix, running.here()))
+        if running.prefix != home and not running.settings.reuse:
+            raise _another_scope(self._step.name, home, running.prefix, first, running.here())
 
     def zero_state(self, batch_size: int, dtype: DTypeLike = jnp.float32) -> PyTree:
         """A state of zeros, [batch_size, size] for each size of ``state_size``."""
@@ -92,7 +103,8 @@ def lstm(
     """Makes a cell with a long short-term memory, as TF1's ``LSTMCell`` and ``BasicLSTMCell``.
 
     The cell makes ``kernel`` [features + units, 4 * units], in the order input gate i, new values
-    j, forget gate f, output gate o, and ``bias`` [4 * units], of the inputs' dtype, and computes
+    j, forget gate f, output gate o, and ``bias`` [4 * units], of the dtype that a scope sets, else
+    the inputs'. It computes in the inputs' dtype
     ``c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j)``, ``h = sigmoid(o) * tanh(c)``.
 
     Args:
@@ -112,6 +124,7 @@ def lstm(
 
     Raises:
       ArgumentError: (ValueError, TypeError) an argument cannot be used.
+      ReuseError: (ValueError) the cell is called under another scope than first, without reuse.
       JscopeError: As ``get_variable`` and ``make_template``; when the cell is called.
 
     Example:
@@ -154,8 +167,8 @@ def gru(
 
     The cell makes ``gates/kernel`` [features + units, 2 * units], in the order reset gate r, update
     gate u, ``gates/bias`` [2 * units], ``candidate/kernel`` [features + units, units] and
-    ``candidate/bias`` [units], of the inputs' dtype. The candidate n sees the inputs and ``r * h``,
-    and ``h = u * h + (1 - u) * n``.
+    ``candidate/bias`` [units], of dtypes as of ``lstm``. The candidate n sees the inputs and
+    ``r * h``, and ``h = u * h + (1 - u) * n``.
 
     As ``lstm``, with:
       units: Size of the outputs and of the state.
@@ -314,13 +327,33 @@ def _cell(
     return Cell(state_size, units, template)
 
 
+def _another_scope(
+    name: str, home: str, prefix: str, first: tuple[Site, ...], again: tuple[Site, ...]
+) -> ReuseError:
+    return ReuseError(
+        f"Attempt to reuse cell {name} with a different variable scope than its first use: first "
+        f"{_scope(home)}, now {_scope(prefix)}.",
+        {
+            "first": f"at {where(first)}",
+            "again": f"at {where(again)}",
+            "fix": "make a cell for each layer, [lstm(n) for _ in range(2)] in place of "
+            "[lstm(n)] * 2; to share the first's variables, open the scope with reuse=True.",
+        },
+        reuse="False",
+    )
+
+
+def _scope(prefix: str) -> str:
+    return repr(prefix) if prefix else "the root scope"
+
+
 def _affine(
     inputs: Sequence[jax.Array], units: int, kernel: Weight, bias: Weight, prefix: str = ""
 ) -> jax.Array:
     """Arrays [batch, any] side by side, times a kernel, plus a bias: [batch, units]."""
     joined = jnp.concatenate(inputs, axis=1)
-    w = kernel.make(f"{prefix}kernel", [joined.shape[1], units], joined.dtype)
-    b = bias.make(f"{prefix}bias", [units], joined.dtype)
+    w = kernel.use(f"{prefix}kernel", [joined.shape[1], units], joined.dtype)
+    b = bias.use(f"{prefix}bias", [units], joined.dtype)
     return jnp.dot(joined, w) + b[None]
 
 

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
+from jscope import _pass
 from jscope._arguments import check_flag
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
-from jscope._spec import Constraint, InitializerLike, Regularizer
+from jscope._spec import Constraint, DType, InitializerLike, Regularizer
 from jscope._variable import get_variable
 from jscope.layers._arguments import Activation, Name
 
@@ -33,6 +36,13 @@ class Weight(NamedTuple):
     constraint: Constraint | None = None
     trainable: bool = True
 
+    def use(
+        self, name: str, shape: Sequence[int], dtype: DTypeLike, kept: DTypeLike | None = None
+    ) -> jax.Array:
+        """The variable in the dtype that the layer computes in, whichever it is kept in."""
+        value = self.make(name, shape, kept or kept_in(dtype))
+        return value if value.dtype == dtype else value.astype(dtype)
+
     def make(self, name: str, shape: Sequence[int], dtype: DTypeLike | None) -> jax.Array:
         return get_variable(
             name,
@@ -45,9 +55,16 @@ class Weight(NamedTuple):
         )
 
 
-def where(argument: str, flag: object, weight: Weight) -> Weight | None:
+def if_flag(argument: str, flag: object, weight: Weight) -> Weight | None:
     """The weight if a flag, given as that argument, says so."""
     return weight if check_flag(argument, flag) else None
+
+
+def kept_in(dtype: DTypeLike) -> DType:
+    """The dtype of a layer's variables: the scope's, if somebody set one of floats; else this."""
+    asked = _pass.current("get_variable").settings.dtype
+    is_float = asked is not None and jnp.issubdtype(asked, jnp.floating)
+    return np.dtype(asked if is_float else dtype)
 
 
 def finish(
@@ -56,7 +73,7 @@ def finish(
     """Adds a bias along an axis, if there is one, and applies the activation."""
     if bias is not None:
         size = outputs.shape[axis]
-        outputs = outputs + along(bias.make("bias", [size], outputs.dtype), outputs.ndim, axis)
+        outputs = outputs + along(bias.use("bias", [size], outputs.dtype), outputs.ndim, axis)
     return outputs if activation is None else activation(outputs)
 
 

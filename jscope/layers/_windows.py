@@ -40,6 +40,11 @@ class Grid(NamedTuple):
         spatial = "DHW"[-self.rank :]
         return f"NC{spatial}" if self.channels_first else f"N{spatial}C"
 
+    @property
+    def kernel_letters(self) -> str:
+        """The axes of a kernel in that notation."""
+        return "DHW"[-self.rank :] + "IO"
+
     def spread(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """Sizes for the spatial axes, and 1 for the others."""
         return (1, 1, *sizes) if self.channels_first else (1, *sizes, 1)
