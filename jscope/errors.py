@@ -37,6 +37,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jscope._hints import watch
+
 __all__ = [
     "ArgumentError",
     "AssignmentError",
@@ -68,6 +70,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 class Site(NamedTuple):

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _pass, tree
 from jscope._arguments import bad_argument, check_size, widened
+from jscope._hints import watch
 from jscope._params import NestedMapping
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
@@ -43,6 +44,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 _Getter: TypeAlias = Callable[..., jax.Array]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from jscope._hints import watch
 from jscope._once import Once
 from jscope._params import PyTree
 from jscope._spec import Function
@@ -14,6 +15,9 @@ __all__ = ["assert_traced_once"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 def assert_traced_once(

@@ -22,6 +22,7 @@ PACKAGE = Path(js.__file__).parent
 
 # Each file may import only from files further up: the table of contents, from the ground.
 ORDER = [
+    "_hints",
     "errors",
     "_report",
     "_names",
@@ -90,7 +91,6 @@ ORDER = [
     "layers._recurrent",
     "layers",
     "testing",
-    "_tf1",
     "__init__",
 ]
 

@@ -13,6 +13,7 @@ Each layer opens a scope: its ``name``, else its default name, numbered. Variabl
 dtype. ``arg_scope`` gives any of them default arguments.
 """
 
+from jscope._hints import watch as _watch
 from jscope.layers._conv import conv1d, conv2d, conv2d_transpose, conv3d, separable_conv2d
 from jscope.layers._dense import dense
 from jscope.layers._dropout import dropout
@@ -53,3 +54,5 @@ __all__ = [
     "max_pooling3d",
     "separable_conv2d",
 ]
+
+_watch(__name__)
