@@ -18,7 +18,8 @@ from jscope._names import check_name, join, not_text
 from jscope._numbering import ScopeNode
 from jscope._params import PyTree
 from jscope._pass import Pass
-from jscope._report import brief, describe, report_at
+from jscope._reading import Inner
+from jscope._report import brief, describe, report_at, where
 from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
 from jscope._settings import CustomGetter, Settings, check_getter
@@ -422,6 +423,8 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             raise _wrong_order(label, running.prefix)
         running.guard.touch()
         entry.close(running)
+        if isinstance(error, Exception) and type(running.values) is not Inner:
+            _note_scope(error, label)
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Decorates ``fn``: each call runs in the scope, opened anew."""
@@ -452,6 +455,17 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             "variable_scope(...) has no truth value. Open it with `with`; to ask for the open "
             "scope use get_variable_scope()."
         )
+
+
+_NOTE = "in scope "
+
+
+def _note_scope(error: Exception, scope: str) -> None:
+    """Notes the innermost scope on an error, unless it tells the place itself."""
+    told = getattr(error, "sites", ()) or getattr(error, "again", ())
+    notes: list[str] = getattr(error, "__notes__", [])
+    if scope and not told and not any(note.startswith(_NOTE) for note in notes):
+        error.add_note(_NOTE + scope)
 
 
 def _reuse_without_name(reuse: object, default_name: str) -> ReuseError:
@@ -565,7 +579,7 @@ def open_scope(
                 _check_runs_once(running, default_name)
             name = running.numbering.unique(running.prefix, default_name, place)
         elif not name and running.prefix:
-            raise _nested_root()
+            raise _nested_root(running.prefix, running.here())
         full = join(running.prefix, name) if name else ""
         label = name
     settings = outer._replace(reuse=inherit(reuse, outer.reuse), **options)
@@ -582,13 +596,15 @@ def open_scope(
     return entry
 
 
-def _nested_root() -> InvalidNameError:
+def _nested_root(scope: str, sites: tuple[Site, ...]) -> InvalidNameError:
     return InvalidNameError(
         "'' is not a valid scope name: variable_scope('') is the root scope and can be opened "
         "at the root only.",
         {
-            "fix": "to return to the root, capture it there, root = get_variable_scope(), and "
-            "open variable_scope(root)."
+            "asked": f"in scope {scope} at {where(sites)}",
+            "fix": "to give options to the open scope, variable_scope(get_variable_scope(), "
+            "custom_getter=...); to return to the root, capture it there, root = "
+            "get_variable_scope(), and open variable_scope(root).",
         },
         name="",
         kind="scope",
