@@ -33,7 +33,6 @@ from jscope.errors import Site
 MAX_SITES = 5
 
 _USER, _JAX, _HIDDEN = range(1, 4)
-_OWN_FOLDER = os.path.dirname(__file__) + os.sep
 _STDLIB_FOLDER = sysconfig.get_path("stdlib") + os.sep
 
 _kinds: dict[str, int] = {}
@@ -43,7 +42,7 @@ _kinds: dict[str, int] = {}
 def _classify(file: str) -> int:
     if file.startswith(_jaxapi.JAX_FOLDER):
         kind = _JAX
-    elif file.startswith(_OWN_FOLDER) or (
+    elif file.startswith(_jaxapi.OWN_FOLDER) or (
         file.startswith(_STDLIB_FOLDER) and "site-packages" not in file
     ):
         kind = _HIDDEN
@@ -81,8 +80,12 @@ def sites(raw: RawSites) -> tuple[Site, ...]:
 def here() -> tuple[Site, ...]:
     """The user frames around a jscope call, innermost first, inside a pass or outside."""
     users = filter(_is_users, _jaxapi.frames(sys._getframe(1)))
-    found = [(frame.f_code, frame.f_lasti) for frame in itertools.islice(users, MAX_SITES)]
-    return sites(tuple(itertools.chain.from_iterable(found)))
+    found: list[types.CodeType | int] = []
+    for frame in itertools.islice(users, MAX_SITES):
+        found += (frame.f_code, frame.f_lasti)
+        if frame.f_code.co_name == "<module>":  # around it is who runs the module, or the cell
+            break
+    return sites(tuple(found))
 
 
 Call: TypeAlias = Any

@@ -305,7 +305,7 @@ def _warn_eager() -> None:
             "as it does at every call, because they use variables. The results are right, but it "
             "is slow: wrap the outermost call, jax.jit(net.apply). This is said once.",
             EagerRecompileWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
