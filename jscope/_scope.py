@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_bool, bad_argument
+from jscope._arguments import as_bool, bad_argument, bad_static
 from jscope._calls import Place, here
 from jscope._names import check_name, join, not_text
 from jscope._numbering import ScopeNode
@@ -22,7 +22,7 @@ from jscope._reading import Inner
 from jscope._report import brief, describe, report_at, where
 from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
-from jscope._settings import CustomGetter, Settings, check_getter
+from jscope._settings import CustomGetter, Settings, call, check_getter
 from jscope._shape_dtype import dtype_or_none, not_a_dtype, not_an_initializer
 from jscope._spec import (
     Args,
@@ -99,7 +99,7 @@ class VariableScope:
             reuse=reuse or False,
             dtype=_scope_dtype(dtype),
             initializer=_scope_initializer(initializer),
-            regularizer=check_function("regularizer", regularizer, None) if regularizer else None,
+            regularizer=check_function("regularizer", regularizer, None),
             constraint=check_function("constraint", constraint, None),
             partitioner=partitioner,
             custom_getter=check_getter(custom_getter),
@@ -243,7 +243,7 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
 
 def _call_getter(custom: CustomGetter, getter: CustomGetter, args: Args, request: Kwargs) -> PyTree:
     """By keyword, unless a getter passed the name on by position."""
-    return custom(getter, *args, **request) if args else custom(getter=getter, **request)
+    return custom(getter, *args, **request) if args else call(custom, getter, request)
 
 
 def _looks(reason: str) -> None:
@@ -361,7 +361,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             raise _not_a_scope(name_or_scope)
         named = as_bool(auxiliary_name_scope)
         if named is None:
-            raise bad_argument("auxiliary_name_scope", auxiliary_name_scope, "True or False")
+            raise bad_static("auxiliary_name_scope", auxiliary_name_scope, "True or False")
         if values is not None and not isinstance(values, list | tuple):
             raise bad_argument("values", values, "a list or tuple")
         options: dict[str, Any] = {}
@@ -394,7 +394,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
     def __enter__(self) -> VariableScope:
         running = _pass.current("variable_scope")
         if self._entry is not None:
-            raise _twice(self._label())
+            raise _twice(self._label(), running.here())
         if self._values is not None:
             _check_values(self._values)
         self._entry = entry = open_scope(
@@ -465,7 +465,8 @@ def _note_scope(error: Exception, scope: str) -> None:
     told = getattr(error, "sites", ()) or getattr(error, "again", ())
     notes: list[str] = getattr(error, "__notes__", [])
     if scope and not told and not any(note.startswith(_NOTE) for note in notes):
-        error.add_note(_NOTE + scope)
+        shown = scope if len(scope) <= 200 else f"{scope[:98]}...{scope[-99:]}"
+        error.add_note(_NOTE + shown)
 
 
 def _reuse_without_name(reuse: object, default_name: str) -> ReuseError:
@@ -486,13 +487,14 @@ def _no_name() -> NameTypeError:
     )
 
 
-def _twice(scope: str) -> NestingError:
+def _twice(scope: str, sites: tuple[Site, ...]) -> NestingError:
     return NestingError(
         "Improper nesting of variable_scope: a variable_scope object can be entered only once.",
         {
-            "asked": f"to open {scope!r} again",
-            "fix": "call variable_scope(...) in each `with`; to open the same scope again pass "
-            "the scope that `with ... as scope` gives.",
+            "asked": f"to open {scope!r} again at {where(sites)}",
+            "fix": "call variable_scope(...) in each `with`: each run of init, apply and specs "
+            "opens its own, so an object that outlives them keeps the name. To open the same "
+            "scope again in one run pass the scope that `with ... as scope` gives.",
         },
         scope=scope,
     )
@@ -571,6 +573,8 @@ def open_scope(
     if isinstance(name_or_scope, VariableScope):
         full, outer = name_or_scope._name, name_or_scope._in(running)
         label = full.rpartition("/")[2]
+        if full and not running.numbering.node(full).is_known:
+            running.kept.add(full)
     else:
         name = name_or_scope
         if name is None:

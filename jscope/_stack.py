@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _pass
-from jscope._arguments import as_array, as_bool, bad_argument, check_size
+from jscope._arguments import as_array, as_bool, bad_argument, bad_static, check_size
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
 from jscope._pass import Pass
@@ -61,7 +61,7 @@ def layer_stack(
     """
     n = check_size("number of layers", n, least=0)
     if as_bool(checkpoint) is None:
-        raise bad_argument("checkpoint", checkpoint, "True or False")
+        raise bad_static("checkpoint", checkpoint, "True or False")
 
     def decorate(block: Function) -> Function:
         if not callable(block):

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_array, as_bool, bad_argument
+from jscope._arguments import as_array, as_bool, bad_argument, bad_static
 from jscope._bars import check_assign
 from jscope._getter import ask
 from jscope._names import check_name, join, not_a_name
@@ -142,7 +142,7 @@ def assign_moving_average(
     """
     running, full = _named("assign_moving_average", name)
     if as_bool(zero_debias) is None:
-        raise bad_argument("zero_debias", zero_debias, "True or False")
+        raise bad_static("zero_debias", zero_debias, "True or False")
     old = _old(running, full)
     if not jnp.issubdtype(old.dtype, jnp.inexact):
         raise bad_argument("variable of a moving average", old.dtype, "of floats")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jscope._arguments import as_bool, as_int, bad_argument
+from jscope._arguments import as_bool, as_int, bad_argument, bad_static
 from jscope._scope import VariableScope
 
 Activation: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -70,4 +70,4 @@ def check_training(training: object) -> None:
     """Raises unless it is a bool: TF1's placeholder is a Python argument of the function here."""
     if as_bool(training) is None:
         wanted = "True or False in Python, static under jit, as it decides what is traced"
-        raise bad_argument("training", training, wanted)
+        raise bad_static("training", training, wanted)
