@@ -12,8 +12,6 @@ params = init(jax.random.key(0), jnp.ones([1, 64]))   # {"dense": {"kernel": [64
 out = jax.jit(apply)(params, None, jnp.ones([1, 64]))
 """
 
-import typing as _typing
-
 from jscope import constraints, errors, getters, initializers, layers, regularizers, tree
 from jscope._arg_scope import add_arg_scope, arg_scope
 from jscope._check import check
@@ -21,6 +19,7 @@ from jscope._collections import add_to_collection, get_collection, named_variabl
 from jscope._constrain import apply_constraints
 from jscope._draw import has_rng, next_rng_key
 from jscope._functionalize import functionalize, put_carry
+from jscope._hints import watch as _watch
 from jscope._losses import get_regularization_loss, get_regularization_losses, regularization_loss
 from jscope._params import Params
 from jscope._pass import is_initializing
@@ -30,7 +29,6 @@ from jscope._spec import Specs, VariableSpec
 from jscope._stack import layer_stack
 from jscope._state import assign, assign_add, assign_moving_average, assign_sub
 from jscope._template import make_template
-from jscope._tf1 import missing as _missing
 from jscope._transform import (
     Transformed,
     TransformedWithState,
@@ -113,7 +111,4 @@ __all__ = [
     "without_apply_rng",
 ]
 
-if not _typing.TYPE_CHECKING:  # or type checkers would accept every name
-
-    def __getattr__(name: str) -> object:
-        raise _missing(name, __all__)
+_watch(__name__)

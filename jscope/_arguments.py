@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,7 +31,7 @@ def check_size(argument: str, value: Any, least: int = 1) -> int:
     """A number of units, layers, ...: an int of ``least`` or more."""
     size = as_int(value)
     if size is None or size < least:
-        raise bad_argument(argument, value, f"an int of {least} or more")
+        raise bad_static(argument, value, f"an int of {least} or more")
     return size
 
 
@@ -53,7 +55,7 @@ def check_flag(argument: str, value: object, wanted: str = "True or False") -> b
     """A truth value, known in Python, as a bool."""
     flag = as_bool(value)
     if flag is None:
-        raise bad_argument(argument, value, wanted)
+        raise bad_static(argument, value, wanted)
     return flag
 
 
@@ -62,7 +64,10 @@ def as_array(argument: str, value: object) -> jax.Array:
     numeric = jax.Array | np.ndarray | np.generic | bool | int | float | complex
     if not isinstance(value, numeric) and not hasattr(value, "__jax_array__"):
         raise bad_argument(argument, value, "an array or a number")
-    return jnp.asarray(value)
+    try:
+        return jnp.asarray(value)
+    except OverflowError:
+        raise bad_argument(argument, value, "a number that JAX's default dtype can hold") from None
 
 
 def number(
@@ -83,12 +88,69 @@ def number(
     raise bad_argument(argument, value, wanted)
 
 
+def is_dtype_class(value: object) -> bool:
+    """Whether it is a dtype and no function, though it can be called: ``np.float32``, ``float``."""
+    numbers = np.generic | bool | int | float | complex
+    return isinstance(value, type) and (
+        issubclass(value, numbers) or isinstance(value, type(jnp.float32))
+    )
+
+
+def can_call(function: Callable[..., Any], /, *args: object, **kwargs: object) -> bool:
+    """Whether a function takes these arguments; True where Python does not know."""
+    signature = _signature(function)
+    try:
+        return signature is None or bool(signature.bind(*args, **kwargs))
+    except TypeError:
+        return False
+
+
+def call_shape(function: Callable[..., Any]) -> str:
+    """A function's name and the names of its parameters, for messages: ``zeros(shape, dtype)``."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"{name}({', '.join(parameters(function))})"
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's parameters in turn; ``...`` where Python does not know."""
+    signature = _signature(function)
+    if signature is None:
+        return ["..."]
+    return [
+        str(x.replace(annotation=x.empty, default=x.empty)) for x in signature.parameters.values()
+    ]
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
 def bad_argument(argument: str, value: object, wanted: str) -> ArgumentError:
     kind = "" if is_shaped(value) else f" of type {type(value).__name__}"
     return ArgumentError(
         f"The {argument} must be {wanted}, got {brief(value)}{kind}.",
         argument=argument,
         value=brief(value),
+    )
+
+
+def bad_static(argument: str, value: object, wanted: str) -> ArgumentError:
+    """Of an argument that decides what is traced, and so cannot be traced itself."""
+    fix = static_fix(value, argument)
+    error = bad_argument(argument, value, wanted)
+    return ArgumentError(error.args[0], {"fix": fix}, argument=argument, value=error.value)
+
+
+def static_fix(value: object, argument: str) -> str | None:
+    """What to do about an array where Python is to decide; None for any other value."""
+    if not isinstance(value, jax.Array):
+        return None
+    return (
+        f"pass a Python value, which decides what is traced: {argument} is an array here. Under "
+        "jax.jit name it in static_argnames."
     )
 
 

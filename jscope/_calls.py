@@ -28,12 +28,11 @@ import jax
 from jscope import _jaxapi
 from jscope._cache_key import TraceGuard
 from jscope._jaxapi import CallInfo, Trace, TraceRef, Transform
-from jscope.errors import Site
+from jscope.errors import NoPassError, Site
 
 MAX_SITES = 5
 
 _USER, _JAX, _HIDDEN = range(1, 4)
-_OWN_FOLDER = os.path.dirname(__file__) + os.sep
 _STDLIB_FOLDER = sysconfig.get_path("stdlib") + os.sep
 
 _kinds: dict[str, int] = {}
@@ -43,7 +42,7 @@ _kinds: dict[str, int] = {}
 def _classify(file: str) -> int:
     if file.startswith(_jaxapi.JAX_FOLDER):
         kind = _JAX
-    elif file.startswith(_OWN_FOLDER) or (
+    elif file.startswith(_jaxapi.OWN_FOLDER) or (
         file.startswith(_STDLIB_FOLDER) and "site-packages" not in file
     ):
         kind = _HIDDEN
@@ -81,8 +80,12 @@ def sites(raw: RawSites) -> tuple[Site, ...]:
 def here() -> tuple[Site, ...]:
     """The user frames around a jscope call, innermost first, inside a pass or outside."""
     users = filter(_is_users, _jaxapi.frames(sys._getframe(1)))
-    found = [(frame.f_code, frame.f_lasti) for frame in itertools.islice(users, MAX_SITES)]
-    return sites(tuple(itertools.chain.from_iterable(found)))
+    found: list[types.CodeType | int] = []
+    for frame in itertools.islice(users, MAX_SITES):
+        found += (frame.f_code, frame.f_lasti)
+        if frame.f_code.co_name == "<module>":  # around it is who runs the module, or the cell
+            break
+    return sites(tuple(found))
 
 
 Call: TypeAlias = Any
@@ -143,7 +146,7 @@ class Calls:
     Parts of the pass that have state and keys of their own start in the code ``inner_entry``.
     """
 
-    __slots__ = ("_entries", "_entry", "_guard", "_infos", "_runs", "replayed", "skips")
+    __slots__ = ("_entries", "_entry", "_guard", "_infos", "_runs", "frame", "replayed", "skips")
 
     def __init__(
         self, entry: types.CodeType, inner_entry: types.CodeType, guard: TraceGuard
@@ -154,6 +157,7 @@ class Calls:
         # Where a planned function asked for what is asked for now, in its place, and how many parts
         # of raw sites are of frames around the function.
         self.replayed: tuple[RawSites, int] | None = None
+        self.frame: types.FrameType | None = None  # that runs the entry, while it does
         self.skips = False  # whether JAX chose a branch by itself, and may have left others out
         self._infos: dict[Hashable, CallInfo] = {}  # held, so that their addresses stay theirs
         self._runs: dict[TraceRef, Place] = {}  # trace -> its call and itself
@@ -167,17 +171,22 @@ class Calls:
         by_jax = False
         start = frame = sys._getframe(2)
         code = frame.f_code
-        while code is not entry:
-            kind = kinds.get(code.co_filename) or _classify(code.co_filename)
-            if kind == _USER:
-                found += (code, frame.f_lasti)
-            elif kind == _JAX:
-                if _jaxapi.is_own(frame):
-                    by_jax = True
-                else:
+        try:
+            while code is not entry:
+                kind = kinds.get(code.co_filename) or _classify(code.co_filename)
+                if kind == _USER:
                     found += (code, frame.f_lasti)
-            frame = frame.f_back  # type: ignore[assignment] # the entry is further out
-            code = frame.f_code
+                elif kind == _JAX:
+                    if _jaxapi.is_own(frame):
+                        by_jax = True
+                    else:
+                        found += (code, frame.f_lasti)
+                frame = frame.f_back  # type: ignore[assignment] # the entry is further out
+                code = frame.f_code
+        except AttributeError:  # there is no frame further out
+            raise _elsewhere() from None
+        if frame is not self.frame:
+            raise _elsewhere()
         if by_jax or self._guard.last is not level.trace:
             place = level.place + self._inside(start, level)
         else:
@@ -344,6 +353,13 @@ class _Mark:
                 self._number += 1
             return self._number or None
         return 0
+
+
+def _elsewhere() -> NoPassError:
+    return NoPassError(
+        "jscope was called on another stack than that of the running pass: a greenlet has its own.",
+        {"fix": "let one greenlet run a pass from its start to its end, and no other meanwhile."},
+    )
 
 
 def _alike(info: CallInfo, start: types.FrameType) -> Alike | None:

@@ -10,7 +10,7 @@ from jscope._pass import Pass
 from jscope._reading import Inner
 from jscope._request import Request, answer, check_above
 from jscope._reuse import check_reuse
-from jscope._settings import CustomGetter
+from jscope._settings import CustomGetter, call
 from jscope._shape_dtype import FLOAT32, as_constant, asked_dtype, dtype_or_none
 
 
@@ -78,7 +78,7 @@ def call_getter(running: Pass, getter: CustomGetter, asked: Request) -> Any:
         if getattr(asked, name) is None
     }
     asked = asked._replace(dtype=resolved, initializer=initializer, **inherited)
-    result = getter(getter=true_getter, **asked._asdict())
+    result = call(getter, true_getter, asked._asdict())
     running.records.renamed.pop(asked.name, None)
     if len(names) == 1:
         (running.records.renamed[asked.name],) = names

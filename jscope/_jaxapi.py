@@ -21,6 +21,7 @@ from jax._src import linear_util as _linear_util
 from jax._src import literals as _literals
 from jax._src import named_sharding as _named_sharding
 from jax._src import pjit as _pjit
+from jax._src import traceback_util as _traceback_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
 from jax._src.interpreters import partial_eval as _partial_eval
@@ -30,6 +31,7 @@ from jax.typing import ArrayLike
 from jscope._spec import DType, Function, Shape
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 Trace: TypeAlias = Any
 """One of JAX's traces, which is in no version public."""
@@ -62,6 +64,12 @@ STATIC = (
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 """Code below this folder is JAX's."""
 
+OWN_FOLDER = os.path.dirname(__file__) + os.sep
+"""Code below this folder is jscope's."""
+
+# As JAX's own files: not shown below an ``entry``, unless jax_traceback_filtering says so.
+_traceback_util.register_exclusion(OWN_FOLDER)
+
 # A context whose value is part of the key of every trace, lowering and compilation cache of JAX.
 _context: Any = jax.make_user_context(None)
 
@@ -70,6 +78,12 @@ _context: Any = jax.make_user_context(None)
 _UNCACHED = (_ad.JVPTrace, _ad.LinearizeTrace, _batching.BatchTrace)
 
 _trace_context = _core.trace_ctx
+
+
+def entry(function: F) -> F:
+    """The function, whose errors show no frames of jscope and JAX, as those of ``jax.jit``."""
+    bounded: F = _traceback_util.api_boundary(function)
+    return bounded
 
 
 def get_context() -> ContextKey:

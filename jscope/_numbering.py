@@ -27,6 +27,11 @@ class ScopeNode:
             node = found
         return node
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the scope, or one below it, was opened before."""
+        return self.always or bool(self.opened_by) or bool(self.below)
+
     def count_opening(self, place: Place) -> None:
         if not place:
             self.always = True

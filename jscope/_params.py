@@ -66,7 +66,12 @@ class Params(Mapping[str, PyTree]):
         _fill(self, _copy(mapping))
 
     def __getitem__(self, key: str) -> PyTree:
-        value = self._tree[key]
+        try:
+            value = self._tree[key]
+        except KeyError:
+            if isinstance(key, str) and "/" in key:
+                raise _no_key(key) from None
+            raise
         return wrap(value) if type(value) is dict else value
 
     def __iter__(self) -> Iterator[str]:
@@ -112,8 +117,18 @@ class Params(Mapping[str, PyTree]):
     update = pop = popitem = clear = setdefault = __ior__ = _refuse
 
 
+def _no_key(key: str) -> KeyError:
+    path = "".join(f"[{component!r}]" for component in key.split("/"))
+    return KeyError(
+        f"{key!r} is no key: scopes are nested, params{path}; by full names they are "
+        "jscope.tree.flatten(params)."
+    )
+
+
 def not_a_mapping(what: str, value: object, *, has_state: bool = False) -> TreeTypeError:
-    if what == "state" and has_state:
+    if what == "specs":
+        fix = "pass what net.specs(...) returned."
+    elif what == "state" and has_state:
         fix = "call apply(params, state, rng, ...) with the state that init returned."
     elif not isinstance(value, tuple):
         fix = "pass what init returned, or any nested mapping of names to arrays."
@@ -163,10 +178,15 @@ def _copy(mapping: NestedMapping) -> Tree:
 
 
 def bad_key(key: object) -> CheckError:
-    kind = CheckError if isinstance(key, str) else TreeTypeError
+    kind, fix = (
+        CheckError,
+        "nest names with slashes, {'a/w': x}, by jscope.tree.unflatten(mapping).",
+    )
+    if not isinstance(key, str):
+        kind, fix = TreeTypeError, f"make it a string, such as 'layer_0' for {key!r}."
     return kind(
         f"{key!r} is not a key of params: keys are strings, one per scope, never empty.",
-        {"fix": "nest names with slashes, {'a/w': x}, by jscope.tree.unflatten(mapping)."},
+        {"fix": fix},
         unexpected=(repr(key),),
     )
 

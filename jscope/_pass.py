@@ -6,6 +6,7 @@ A pass is one run of the user's function under init, apply or specs. It belongs 
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator
@@ -78,6 +79,7 @@ class Pass:
         "frozen",
         "guard",
         "homes",
+        "kept",
         "level",
         "lifts",
         "numbering",
@@ -105,6 +107,7 @@ class Pass:
         self.numbering = Numbering()
         self.guard = TraceGuard()
         self.calls = Calls(run.__code__, enter.__code__, self.guard)
+        self.kept: set[str] = set()  # scopes first opened by an object, which may be an old one
         self.scope: Scope = root
         self.prefix = ""
         self.settings: Settings = root._in(None)
@@ -307,7 +310,7 @@ def _warn_eager() -> None:
             "as it does at every call, because they use variables. The results are right, but it "
             "is slow: wrap the outermost call, jax.jit(net.apply). This is said once.",
             EagerRecompileWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -331,6 +334,7 @@ def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     eager = _jaxapi.is_eager(_jaxapi.current_trace())
     running.guard.enter()
     _local.current = running
+    running.calls.frame = sys._getframe()
     try:
         out = fn(*args, **kwargs)
         if running.entries:
@@ -343,6 +347,7 @@ def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     finally:
         while running.entries:
             running.entries[-1].close(running)
+        running.calls.frame = None
         _local.current = outer
         running.guard.exit()
     if eager and running.guard.dirty:

@@ -12,7 +12,7 @@ import numpy as np
 from jscope import _jaxapi
 from jscope._keys import named_key, or_any, words
 from jscope._level import Level
-from jscope._params import Params, PyTree, not_a_mapping, walk
+from jscope._params import Params, PyTree, bad_key, not_a_mapping, walk
 from jscope._program import Program, Start
 from jscope._report import near_names, quoted, report_at
 from jscope._spec import DType, Shape, Specs, refuse_as_tree
@@ -138,7 +138,7 @@ class Given:
         if clash is not None:
             return clash
         known = tree.names()
-        hint = _nesting_hint(name, tree.label, known)
+        hint = _flat_hint(name, tree, known) or _nesting_hint(name, tree.label, known)
         if other.find(name) is not None:
             hint = (
                 f"it is in the {other.label}: ask for it with trainable={not trainable}, "
@@ -161,16 +161,19 @@ class _Tree:
         self._converted: dict[str, jax.Array] = {}
 
     def _scope(self, prefix: str) -> PyTree:
-        try:
-            return self._scopes[prefix]
-        except KeyError:
-            above, _, last = prefix.rpartition("/")
-            scope = self._scope(above)
-            found = scope.get(last) if isinstance(scope, Mapping) else None
-            if isinstance(found, Params):
-                found = found._tree
-            self._scopes[prefix] = found
-            return found
+        above = prefix
+        while above not in self._scopes:
+            above = above.rpartition("/")[0]
+        scope = self._scopes[above]
+        while above != prefix:  # a loop: scopes may be nested deeper than Python's stack
+            start = len(above) + 1 if above else 0
+            end = prefix.find("/", start)
+            above = prefix if end < 0 else prefix[:end]
+            scope = scope.get(above[start:]) if isinstance(scope, Mapping) else None
+            if isinstance(scope, Params):
+                scope = scope._tree
+            self._scopes[above] = scope
+        return scope
 
     def find(self, name: str) -> jax.Array | None:
         prefix, _, last = name.rpartition("/")
@@ -195,7 +198,14 @@ class _Tree:
         return found
 
     def names(self) -> list[str]:
-        return ["/".join(path) for path, leaf in walk(self.tree) if not isinstance(leaf, Mapping)]
+        found = []
+        for path, leaf in walk(self.tree):
+            for key in path:
+                if not isinstance(key, str):
+                    raise bad_key(key)
+            if not isinstance(leaf, Mapping):
+                found.append("/".join(path))
+        return found
 
     def clash(self, name: str, places: tuple[Site, ...]) -> NameClashError | None:
         """The error for a name that is a scope here, or has an array on its path."""
@@ -245,7 +255,7 @@ def _not_in_tree(
     sites: tuple[Site, ...],
     hint: str | None,
 ) -> VariableNotFoundError:
-    near = tuple(near_names(name, known))
+    near = tuple([other for other in near_names(name, known) if other != name])
     return report_at(
         VariableNotFoundError,
         f"Variable {name} does not exist in the {tree} given to apply.",
@@ -257,6 +267,18 @@ def _not_in_tree(
         near=near,
         shown=quoted(near),
     )
+
+
+def _flat_hint(name: str, tree: _Tree, known: list[str]) -> str | None:
+    """What to do about a tree whose keys are names of several components."""
+    if name in known:
+        return f"the names are flat: give jscope.tree.unflatten({tree.label})."
+    if "/" in name and name.replace("/", ".") in known:
+        return (
+            "the names are flat: give jscope.tree.unflatten({name.replace('.', '/'): value for "
+            f"name, value in {tree.label}.items()}})."
+        )
+    return None
 
 
 def _nesting_hint(name: str, label: str, known: list[str]) -> str | None:

@@ -10,12 +10,12 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _jaxapi
-from jscope._arguments import as_bool, bad_argument
+from jscope._arguments import as_bool, bad_argument, bad_static, is_dtype_class
 from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
 from jscope._pass import Pass
 from jscope._record import Facts, Record
-from jscope._report import Shaped, brief, describe, dims, report_at, where
+from jscope._report import Shaped, brief, describe, dims, is_shaped, report_at, where
 from jscope._reuse import Action, Reuse, decide, exists, is_missing
 from jscope._shape_dtype import (
     FLOAT32,
@@ -131,8 +131,13 @@ def _find(running: Pass, asked: Request, terms: _Terms) -> jax.Array:
     found = _given(running, asked.name, terms[2], trainable)
     if found is None:
         known = [*running.records, *running.values.names()]
-        frozen = bool(running.frozen)
-        raise is_missing(asked.name, known, sites(terms[0]), in_template=frozen)
+        raise is_missing(
+            asked.name,
+            known,
+            sites(terms[0]),
+            in_template=bool(running.frozen),
+            kept=running.prefix in running.kept,
+        )
     _check_found(running, asked.name, found, terms)
     return found
 
@@ -368,7 +373,7 @@ def _trainable(running: Pass, full: str, trainable: bool | None) -> bool:
         return True
     flag = as_bool(trainable)
     if flag is None:
-        raise bad_argument("trainable", trainable, "True, False or None")
+        raise bad_static("trainable", trainable, "True, False or None")
     if not flag and not running.values.has_state:
         raise _no_state(full, running.here())
     return flag
@@ -407,8 +412,8 @@ def check_function(argument: str, given: F | None, inherited: F | None) -> F | N
     found = inherited if given is None else given
     if found is None or found is no_regularizer:
         return None
-    if not callable(found):
-        if not found:
+    if not callable(found) or is_dtype_class(found):
+        if not is_shaped(found) and not found:
             return None
         raise bad_argument(argument, found, "a function of the value, or None")
     return found

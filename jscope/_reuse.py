@@ -6,6 +6,8 @@ import enum
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from jscope._report import brief, near_names, quoted, report_at, where
 from jscope.errors import ReuseError, Site, VariableExistsError, VariableNotFoundError
 
@@ -70,12 +72,23 @@ def exists(
 
 
 def is_missing(
-    name: str, known: Iterable[str], sites: tuple[Site, ...], *, in_template: bool
+    name: str,
+    known: Iterable[str],
+    sites: tuple[Site, ...],
+    *,
+    in_template: bool = False,
+    kept: bool = False,
 ) -> VariableNotFoundError:
-    """Of REFUSE_MISSING."""
+    """Of REFUSE_MISSING; ``kept`` if the scope is known by a scope object alone."""
     near = tuple(near_names(name, known))
     if in_template:
         fix = "make the variable in the template's first call: later calls only share."
+    elif kept:
+        fix = (
+            "make the variable in this run too: each run of init, apply and specs starts anew, and "
+            "a scope object that outlives one holds a name. jscope.make_template makes at the "
+            "first call of a run and shares at the later ones."
+        )
     else:
         fix = (
             "make the variable before the scope that reuses it, correct the name, or use "
@@ -101,9 +114,10 @@ def check_reuse(reuse: object) -> None:
 
 
 def _unknown(reuse: object) -> ReuseError:
+    shown = repr(reuse) if isinstance(reuse, np.generic) else brief(reuse)
     return ReuseError(
         "The reuse parameter must be True or False or None.",
-        {"asked": repr(reuse), "fix": "pass True, False, None or jscope.AUTO_REUSE."},
+        {"asked": shown, "fix": "pass True, False, None or jscope.AUTO_REUSE."},
         reuse=brief(reuse),
     )
 

@@ -19,10 +19,11 @@ from jscope._numbering import ScopeNode
 from jscope._others import check_others
 from jscope._params import PyTree
 from jscope._pass import Pass
-from jscope._report import brief, describe, report_at
+from jscope._reading import Inner
+from jscope._report import brief, describe, report_at, where
 from jscope._request import check_function
 from jscope._reuse import Reuse, check_reuse, inherit
-from jscope._settings import CustomGetter, Settings, check_getter
+from jscope._settings import CustomGetter, Settings, call, check_getter
 from jscope._shape_dtype import dtype_or_none, not_a_dtype, not_an_initializer
 from jscope._spec import (
     Args,
@@ -99,7 +100,7 @@ class VariableScope:
             reuse=reuse or False,
             dtype=_scope_dtype(dtype),
             initializer=_scope_initializer(initializer),
-            regularizer=check_function("regularizer", regularizer, None) if regularizer else None,
+            regularizer=check_function("regularizer", regularizer, None),
             constraint=check_function("constraint", constraint, None),
             partitioner=partitioner,
             custom_getter=check_getter(custom_getter),
@@ -248,7 +249,7 @@ def _compose(inner: CustomGetter, outer: CustomGetter | None) -> CustomGetter:
 
 def _call_getter(custom: CustomGetter, getter: CustomGetter, args: Args, request: Kwargs) -> PyTree:
     """By keyword, unless a getter passed the name on by position."""
-    return custom(getter, *args, **request) if args else custom(getter=getter, **request)
+    return custom(getter, *args, **request) if args else call(custom, getter, request)
 
 
 def _looks(reason: str) -> None:
@@ -402,7 +403,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
     def __enter__(self) -> VariableScope:
         running = _pass.current("variable_scope")
         if self._entry is not None:
-            raise _twice(self._label())
+            raise _twice(self._label(), running.here())
         if self._values is not None:
             _check_values(self._values)
         self._entry = entry = open_scope(
@@ -431,6 +432,8 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
             raise _wrong_order(label, running.prefix)
         running.guard.touch()
         entry.close(running)
+        if isinstance(error, Exception) and type(running.values) is not Inner:
+            _note_scope(error, label)
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Decorates ``fn``: each call runs in the scope, opened anew."""
@@ -463,6 +466,18 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         )
 
 
+_NOTE = "in scope "
+
+
+def _note_scope(error: Exception, scope: str) -> None:
+    """Notes the innermost scope on an error, unless it tells the place itself."""
+    told = getattr(error, "sites", ()) or getattr(error, "again", ())
+    notes: list[str] = getattr(error, "__notes__", [])
+    if scope and not told and not any(note.startswith(_NOTE) for note in notes):
+        shown = scope if len(scope) <= 200 else f"{scope[:98]}...{scope[-99:]}"
+        error.add_note(_NOTE + shown)
+
+
 def _reuse_without_name(reuse: object, default_name: str) -> ReuseError:
     return ReuseError(
         "reuse=True cannot be used without a name_or_scope",
@@ -481,13 +496,14 @@ def _no_name() -> NameTypeError:
     )
 
 
-def _twice(scope: str) -> NestingError:
+def _twice(scope: str, sites: tuple[Site, ...]) -> NestingError:
     return NestingError(
         "Improper nesting of variable_scope: a variable_scope object can be entered only once.",
         {
-            "asked": f"to open {scope!r} again",
-            "fix": "call variable_scope(...) in each `with`; to open the same scope again pass "
-            "the scope that `with ... as scope` gives.",
+            "asked": f"to open {scope!r} again at {where(sites)}",
+            "fix": "call variable_scope(...) in each `with`: each run of init, apply and specs "
+            "opens its own, so an object that outlives them keeps the name. To open the same "
+            "scope again in one run pass the scope that `with ... as scope` gives.",
         },
         scope=scope,
     )
@@ -566,6 +582,8 @@ def open_scope(
     if isinstance(name_or_scope, VariableScope):
         full, outer = name_or_scope._name, name_or_scope._in(running)
         label = full.rpartition("/")[2]
+        if full and not running.numbering.node(full).is_known:
+            running.kept.add(full)
     else:
         name = name_or_scope
         if name is None:
@@ -574,7 +592,7 @@ def open_scope(
                 _check_runs_once(running, default_name)
             name = running.numbering.unique(running.prefix, default_name, place)
         elif not name and running.prefix:
-            raise _nested_root()
+            raise _nested_root(running.prefix, running.here())
         full = join(running.prefix, name) if name else ""
         label = name
     mode, settings = inherit(reuse, outer.reuse), outer
@@ -593,13 +611,15 @@ def open_scope(
     return entry
 
 
-def _nested_root() -> InvalidNameError:
+def _nested_root(scope: str, sites: tuple[Site, ...]) -> InvalidNameError:
     return InvalidNameError(
         "'' is not a valid scope name: variable_scope('') is the root scope and can be opened "
         "at the root only.",
         {
-            "fix": "to return to the root, capture it there, root = get_variable_scope(), and "
-            "open variable_scope(root)."
+            "asked": f"in scope {scope} at {where(sites)}",
+            "fix": "to give options to the open scope, variable_scope(get_variable_scope(), "
+            "custom_getter=...); to return to the root, capture it there, root = "
+            "get_variable_scope(), and open variable_scope(root).",
         },
         name="",
         kind="scope",

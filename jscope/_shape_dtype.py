@@ -12,9 +12,9 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jscope import _jaxapi
-from jscope._arguments import as_int
+from jscope._arguments import as_int, is_dtype_class, static_fix
 from jscope._pass import Pass
-from jscope._report import brief, initializer_error
+from jscope._report import brief, initializer_error, is_shaped
 from jscope._settings import Settings
 from jscope._spec import DType, Shape
 from jscope.errors import InitializerError, InitializerTypeError, Site
@@ -34,29 +34,26 @@ class Constant(NamedTuple):
     weak: bool
 
 
-def _is_scalar_class(initializer: object) -> bool:
-    """Whether it is a dtype in the wrong place, ``np.float32`` or ``float``."""
-    numbers = np.generic | bool | int | float | complex
-    return isinstance(initializer, type) and (
-        issubclass(initializer, numbers) or isinstance(initializer, type(jnp.float32))
-    )
-
-
 def as_constant(running: Pass, full: str, initializer: object) -> Constant | None:
     if initializer is None or (callable(initializer) and not isinstance(initializer, type)):
         return None
-    if callable(initializer) and not _is_scalar_class(initializer):
+    if callable(initializer) and not is_dtype_class(initializer):
         return None
     if isinstance(initializer, jax.Array):
         return Constant(initializer.shape, initializer.dtype, weak=False)
     if isinstance(initializer, bool | int | float | complex):
-        kind = np.result_type(jnp.result_type(initializer))
+        try:
+            kind = np.result_type(jnp.result_type(initializer))
+        except OverflowError:
+            kind = np.result_type(jnp.result_type(int))
         return Constant((), kind, weak=True)
     if isinstance(initializer, list | tuple | np.ndarray | np.generic):
         try:
             array = np.asarray(initializer)
         except ValueError:
             array = np.asarray(None)
+        if array.dtype.kind == "O" and all(as_int(value) is not None for value in array.flat):
+            return Constant(array.shape, np.result_type(jnp.result_type(int)), weak=True)
         if array.dtype.kind in "biufcV":
             typed = isinstance(initializer, np.ndarray | np.generic)
             # As jnp.asarray: Python floats are float32, and 64 bits only where they are enabled.
@@ -75,8 +72,29 @@ def not_an_initializer(
         f"{type(initializer).__name__}.",
         subject.removeprefix("Variable "),
         sites,
-        "pass a function f(key, shape, dtype), such as jax.nn.initializers.zeros, or a "
+        _misplaced("initializer", initializer)
+        or "pass a function f(key, shape, dtype), such as jax.nn.initializers.zeros, or a "
         "constant (an array or a number).",
+    )
+
+
+def _misplaced(argument: str, value: Any) -> str | None:
+    """What to do about a shape, a dtype or an initializer in the place of another."""
+    if is_dtype_class(value) or isinstance(value, np.dtype):
+        kind = "dtype"
+    elif isinstance(value, str):
+        kind = "dtype" if dtype_or_none(value) is not None else argument
+    elif callable(value):
+        kind = "initializer"
+    elif isinstance(value, list | tuple) and argument == "dtype":
+        kind = "shape"
+    else:
+        return None
+    if kind == argument:
+        return None
+    return (
+        f"this is a{'n' * (kind == 'initializer')} {kind}: give it as {kind}=...; the order of "
+        "get_variable is name, shape, dtype, initializer."
     )
 
 
@@ -112,7 +130,7 @@ def not_a_dtype(name: str, dtype: object, sites: tuple[Site, ...]) -> Initialize
         f"Cannot convert {brief(dtype)} to a dtype of JAX.",
         name,
         sites,
-        "pass a dtype such as jnp.float32, 'bfloat16' or np.int32.",
+        _misplaced("dtype", dtype) or "pass a dtype such as jnp.float32, 'bfloat16' or np.int32.",
     )
 
 
@@ -167,10 +185,12 @@ def _not_a_size(name: str, dim: object, sites: tuple[Site, ...]) -> InitializerT
     return initializer_error(
         InitializerTypeError,
         "Dimension value must be integer or None or have an __index__ method, got value "
-        f"'{dim}' with type '{type(dim)}'",
+        f"'{brief(dim) if is_shaped(dim) else dim}' with type '{type(dim)}'",
         name,
         sites,
-        "give a shape of integers, such as [3, 4]; shapes are static in JAX.",
+        _misplaced("shape", dim)
+        or static_fix(dim, "a size")
+        or "give a shape of integers, such as [3, 4]; shapes are static in JAX.",
     )
 
 

@@ -52,7 +52,7 @@ def _signature(fn: Function) -> inspect.Signature | None:
 
 
 def _with_ours(function: Function, signature: inspect.Signature) -> inspect.Signature:
-    code, annotations = function.__code__, function.__annotations__
+    code, annotations = inspect.unwrap(function).__code__, function.__annotations__
     ours = []
     for name in code.co_varnames[: code.co_posonlyargcount]:
         shown = name

@@ -158,7 +158,7 @@ def refuse_as_tree(specs: Specs) -> NoReturn:
         {
             "specs": some_of(list(specs)),
             "fix": "give the trees of jax.ShapeDtypeStruct in them: specs.params(), and "
-            "specs.state() for what is not trainable.",
+            "specs.state() for what is not trainable; where values are wanted, those of init.",
         },
     )
 

@@ -140,12 +140,15 @@ def transform(
     """
     _check_function("transform", fn)
 
+    @_jaxapi.entry
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> Params:
         return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
 
+    @_jaxapi.entry
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _apply(fn, (params,), rng, args, kwargs)[0]
 
+    @_jaxapi.entry
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
         return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
 
@@ -186,9 +189,11 @@ def transform_with_state(
     """
     _check_function("transform_with_state", fn)
 
+    @_jaxapi.entry
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Params, Params]:
         return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
 
+    @_jaxapi.entry
     def apply(
         params: Mapping[str, Any],
         state: Mapping[str, Any],
@@ -200,6 +205,7 @@ def transform_with_state(
         out, assigned = _apply(fn, (params, state), rng, args, kwargs)
         return out, _new_state(state, assigned)
 
+    @_jaxapi.entry
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
         return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
 
@@ -306,6 +312,7 @@ def without_apply_rng(net: object) -> object:
     maker = without_apply_rng, (net,)
     if isinstance(net, TransformedWithState):
 
+        @_jaxapi.entry
         def apply_with_state(
             params: Mapping[str, Any], state: Mapping[str, Any], /, *args: PyTree, **kwargs: PyTree
         ) -> PyTree:
@@ -314,6 +321,7 @@ def without_apply_rng(net: object) -> object:
         _signature.show_without(apply_with_state, inner, 2)
         return TransformedWithState(net.init, apply_with_state, net.specs, maker)
 
+    @_jaxapi.entry
     def apply(params: Mapping[str, Any], /, *args: PyTree, **kwargs: PyTree) -> PyTree:
         return inner(params, None, *args, **kwargs)
 
@@ -373,7 +381,6 @@ def _abstract(
     return abstractly(facts, args, kwargs)
 
 
-@jax.disable_jit(False)  # under which JAX leaves out branches and loop bodies
 def abstractly(run: Callable[..., T], *given: PyTree) -> T:
     """What ``run`` finds out, which is no array, without computing anything."""
     arrays, merge = _split(given, {})
@@ -382,15 +389,27 @@ def abstractly(run: Callable[..., T], *given: PyTree) -> T:
     def trace(arrays: Sequence[jax.Array]) -> None:
         found.append(run(*merge(arrays)[0]))
 
-    jax.eval_shape(trace, arrays)
+    with jax.disable_jit(False):  # under which JAX leaves out branches and loop bodies
+        jax.eval_shape(trace, arrays)
     return found[-1]
 
 
-@jax.disable_jit(False)
 def _initialize(
     fn: Function, key: jax.Array | None, args: Args, kwargs: Kwargs, *, has_state: bool
 ) -> tuple[Params, Params]:
     """Initial values: those of the trainable variables, and the others."""
+    with jax.disable_jit(False):
+        specs, values = _initial_values(fn, key, args, kwargs, has_state=has_state)
+    params, state = (
+        params_of((s.name, values[s.name]) for s in specs if s.trainable is kind)
+        for kind in (True, False)
+    )
+    return params, state
+
+
+def _initial_values(
+    fn: Function, key: jax.Array | None, args: Args, kwargs: Kwargs, *, has_state: bool
+) -> tuple[Sequence[VariableSpec], dict[str, jax.Array]]:
     specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
     with _pass.no_pass():
         sample = Sampler(key)
@@ -401,11 +420,7 @@ def _initialize(
         }
     if len(values) < len(specs):
         values |= _computed(fn, specs, values, key, args, kwargs)
-    params, state = (
-        params_of((s.name, values[s.name]) for s in specs if s.trainable is kind)
-        for kind in (True, False)
-    )
-    return params, state
+    return specs, values
 
 
 def _computed(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arguments import as_int, bad_argument, number, widened
+from jscope._hints import watch
 from jscope._spec import Constraint
 
 __all__ = ["max_norm", "non_neg", "unit_norm"]
@@ -21,6 +22,9 @@ __all__ = ["max_norm", "non_neg", "unit_norm"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 _EPSILON = 1e-7  # Keras' default

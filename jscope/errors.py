@@ -33,9 +33,13 @@ attributes, and every error pickles.
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from jscope._hints import watch
 
 __all__ = [
     "ArgumentError",
@@ -70,6 +74,9 @@ def __dir__() -> list[str]:
     return __all__
 
 
+watch(__name__)
+
+
 class Site(NamedTuple):
     """One frame of the user's code: where a variable was asked for."""
 
@@ -79,8 +86,18 @@ class Site(NamedTuple):
 
     def __str__(self) -> str:
         inside = self.file.startswith(os.getcwd() + os.sep)
-        file = os.path.relpath(self.file) if inside else self.file
+        file = os.path.relpath(self.file) if inside else _cell(self.file) or self.file
         return f"{file}:{self.line} in {self.function}"
+
+
+def _cell(file: str) -> str | None:
+    """The cell of a notebook or of IPython that a code's file stands for: ``Cell In[9]``."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    shown = getattr(getattr(shell, "compile", None), "format_code_name", lambda _: None)(file)
+    if shown is not None:
+        return " ".join(shown)
+    numbered = re.match(r"<ipython-input-(\d+)-", file)  # of IPython 7, which has no such names
+    return f"Cell In[{numbered[1]}]" if numbered else None
 
 
 class JscopeError(Exception):

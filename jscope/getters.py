@@ -20,7 +20,8 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope import _pass, tree
-from jscope._arguments import as_bool, bad_argument, check_size, widened
+from jscope._arguments import bad_argument, check_flag, check_size, widened
+from jscope._hints import watch
 from jscope._params import NestedMapping
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
@@ -45,6 +46,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 _Getter: TypeAlias = Callable[..., jax.Array]
@@ -350,9 +354,7 @@ def spectral_normalization(
       True
     """
     iterations = check_size("iterations", iterations)
-    moves = as_bool(training)
-    if moves is None:
-        raise bad_argument("training", training, "True or False in Python")
+    moves = check_flag("training", training)
     fits = _Fits("spectral_normalization", names, allow_empty)
 
     def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:

@@ -29,6 +29,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jscope._arguments import bad_argument, number
+from jscope._hints import watch
 from jscope._params import PyTree
 from jscope._spec import Initializer
 from jscope.errors import ArgumentError
@@ -54,6 +55,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 _MODES = ("fan_in", "fan_out", "fan_avg")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arguments import bad_argument, number, widened
+from jscope._hints import watch
 from jscope._spec import Regularizer
 
 __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
@@ -22,6 +23,9 @@ __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 def no_regularizer(value: jax.Array) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jscope import _pass
+from jscope._hints import watch
 from jscope._hlo import canonical
 from jscope._once import Once
 from jscope._params import PyTree
@@ -26,6 +27,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
 
 
 def assert_traced_once(

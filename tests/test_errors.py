@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import operator
 import pickle
 import re
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 import jscope as js
-from jscope import _tf1, errors
+from jscope import errors
 
 X = jnp.ones([2, 3])
 
@@ -779,34 +778,3 @@ def test_a_failed_pass_leaves_nothing_behind() -> None:
     with pytest.raises(KeyError, match="mine"):
         js.transform(program).init(0, True)
     assert js.transform(program).init(0, False).to_dict().keys() == {"a"}
-
-
-def test_names_of_tf1_tell_what_is_here_instead() -> None:
-    for name, instead in {
-        "truncated_normal_initializer": "jscope.initializers.truncated_normal",
-        "trainable_variables": "jscope.named_variables(scope, trainable=True) in a pass, "
-        "jscope.tree.flatten(params) outside",
-    }.items():
-        with pytest.raises(AttributeError) as caught:
-            getattr(js, name)
-        assert (
-            str(caught.value) == f"module 'jscope' has no attribute {name!r}: here it is {instead}"
-        )
-        assert not hasattr(js, name)
-
-
-def test_other_names_are_missing_as_from_any_module() -> None:
-    with pytest.raises(AttributeError) as caught:
-        _ = js.get_varible
-    assert str(caught.value) == (
-        "module 'jscope' has no attribute 'get_varible'. Did you mean: 'get_variable'?"
-    )
-
-
-def test_what_names_of_tf1_point_to_exists() -> None:
-    paths = {
-        path for text in _tf1._INSTEAD.values() for path in re.findall(r"jscope\.([\w.]+)", text)
-    }
-    assert len(paths) > 15
-    for path in paths:
-        operator.attrgetter(path)(js)

@@ -545,7 +545,7 @@ def test_spectral_normalization_keeps_a_vector_for_each_layer_of_a_stack() -> No
             {"iterations": 0},
             "The iterations must be an int of 1 or more, got 0 of type int.",
         ),
-        ({"training": 2}, "The training must be True or False in Python, got 2 of type int."),
+        ({"training": 2}, "The training must be True or False, got 2 of type int."),
     ],
 )
 def test_spectral_normalization_checks_its_options(options: Any, text: str) -> None:

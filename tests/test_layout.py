@@ -23,6 +23,7 @@ PACKAGE = Path(js.__file__).parent
 
 # Each file may import only from files further up: the table of contents, from the ground.
 ORDER = [
+    "_hints",
     "errors",
     "_report",
     "_names",
@@ -97,7 +98,6 @@ ORDER = [
     "layers",
     "_hlo",
     "testing",
-    "_tf1",
     "__init__",
 ]
 

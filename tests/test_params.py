@@ -359,7 +359,7 @@ def test_specs_where_arrays_are_wanted_say_what_holds_them(tmp_path: Path) -> No
                 "Specs are no tree of arrays.\n"
                 "  specs:  'net/w'\n"
                 "  fix:    give the trees of jax.ShapeDtypeStruct in them: specs.params(), and "
-                "specs.state() for what is not trainable."
+                "specs.state() for what is not trainable; where values are wanted, those of init."
             )
         chex.assert_trees_all_equal(checkpointer.restore(tmp_path / "saved", specs.params()), made)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Callable
@@ -114,11 +115,67 @@ def test_the_empty_name_at_the_root_is_the_root() -> None:
 
 def test_the_empty_name_is_refused_inside_a_scope() -> None:
     def fn():
-        with js.variable_scope("o"), js.variable_scope(""):
+        with js.variable_scope("o"), js.variable_scope("", custom_getter=lambda getter: None):
             make()
 
     error, _ = refused(fn, errors.InvalidNameError, "'' is not a valid scope name")
     assert isinstance(error, ValueError)
+    assert re.sub(r"\S+\.py:\d+", "FILE:N", str(error)) == (
+        "'' is not a valid scope name: variable_scope('') is the root scope and can be opened at "
+        "the root only.\n"
+        "  asked:  in scope o at FILE:N in fn\n"
+        "  fix:    to give options to the open scope, variable_scope(get_variable_scope(), "
+        "custom_getter=...); to return to the root, capture it there, root = "
+        "get_variable_scope(), and open variable_scope(root)."
+    )
+
+
+def doubled(getter, *args, **kwargs):
+    return 2 * getter(*args, **kwargs)
+
+
+def with_options(x: jax.Array) -> jax.Array:
+    with js.variable_scope(js.get_variable_scope(), custom_getter=doubled):
+        x = js.layers.dense(x, 3)
+    return js.layers.dense(x, 3)
+
+
+def plain(x: jax.Array) -> jax.Array:
+    with js.variable_scope(None, "dense", custom_getter=doubled):
+        kernel, bias = js.get_variable("kernel", [3, 3]), js.get_variable("bias", [3])
+    return js.layers.dense(x @ kernel + bias[None], 3)
+
+
+BLOCK, PLAIN = js.jit(with_options), js.jit(plain)
+
+
+def in_scopes(block: Any, x: jax.Array) -> jax.Array:
+    for i in range(2):
+        with js.variable_scope(f"a/layer_{i}"):
+            x = block(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda block, x: block(x),
+        in_scopes,
+        lambda block, x: in_scopes(BLOCK if block is with_options else PLAIN, x),
+        lambda block, x: js.layer_stack(2)(block)(x),
+        lambda block, x: js.make_template("t", block)(x),
+        lambda block, x: js.variable_scope("d")(block)(x),
+        lambda block, x: jax.checkpoint(block)(x),
+    ],
+    ids=["root", "scope", "traced once", "stack", "template", "decorator", "checkpoint"],
+)
+def test_options_are_added_where_one_stands(place: Any) -> None:
+    x = jnp.ones([2, 3])
+    net, other = (js.transform(functools.partial(place, f)) for f in (with_options, plain))
+    params = net.init(0, x)
+    assert jax.tree.structure(params) == jax.tree.structure(other.init(0, x))
+    found, wanted = (jax.jit(n.apply)(params, None, x) for n in (net, other))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ gives any of them default arguments. Arguments of TF1's that ask for nothing, su
 ``activity_regularizer=None``, are taken although ``help`` does not show them.
 """
 
+from jscope._hints import watch as _watch
 from jscope.layers._attention import multi_head_attention
 from jscope.layers._conv import conv1d, conv2d, conv3d
 from jscope.layers._conv_transpose import conv1d_transpose, conv2d_transpose, conv3d_transpose
@@ -68,3 +69,5 @@ __all__ = [
     "separable_conv1d",
     "separable_conv2d",
 ]
+
+_watch(__name__)

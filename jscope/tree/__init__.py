@@ -20,6 +20,7 @@ steps, has the empty name.
 Nothing here knows about passes.
 """
 
+from jscope._hints import watch
 from jscope.tree._names import flatten, map_with_name, unflatten
 from jscope.tree._rename import rename
 from jscope.tree._select import labels, mask, merge, partition, select, update
@@ -46,3 +47,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+watch(__name__)
