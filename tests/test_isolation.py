@@ -80,9 +80,11 @@ def test_what_jax_keeps_of_a_module_level_function_it_keeps_without_jscope_too(
             return True
         return False
 
-    kept = leaks(lambda p, x: net.apply(p, None, x), params, X)
+    # Twice: the one may be the pass, of some hundreds, after which jscope has JAX drop its traces.
+    kept = any(leaks(lambda p, x: net.apply(p, None, x), params, X) for _ in range(2))
     assert kept is (transform in KEPT_BY_JAX)
-    assert leaks(lambda x: net.init(0, x), X) is kept  # whose placeholders are values as params are
+    again = any(leaks(lambda x: net.init(0, x), X) for _ in range(2))
+    assert again is kept  # for placeholders of init are values as params are
     assert leaks(closed_over(transform), X, X) or not kept
 
 
