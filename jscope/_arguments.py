@@ -150,7 +150,7 @@ def static_fix(value: object, argument: str) -> str | None:
         return None
     return (
         f"pass a Python value, which decides what is traced: {argument} is an array here. Under "
-        "jax.jit name it in static_argnames."
+        "jit or checkpoint name it in static_argnames."
     )
 
 

@@ -42,6 +42,7 @@ def ask(
             running.calls.observe(running.level)[0],
             inherits=inherits,
             getter="" if chosen is None else "scope" if getter is None else "own",
+            renamed=chosen is not None and running.records.renamed.get(asked.name) != asked.name,
         )
     return value
 

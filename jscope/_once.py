@@ -420,6 +420,11 @@ class _Asked:
             self.values[event.name] = value
         else:
             self.state[event.name] = value
+            if event.got:  # what it is given, and what it assigns to, are two things
+                if running.records.renamed.get(full) != full:
+                    raise NotPlannedError("a custom getter gives it other state than it asks for")
+                self.values[event.name] = value
+                self.state[event.name] = running.value(full)
 
     def _open(self, number: int, event: Opened) -> Any:
         asked = event.name if event.again is None else self._opened[event.again]
@@ -461,7 +466,7 @@ def traced_once(
     """
     if not callable(fun):
         raise bad_argument(f"argument of {name}", fun, "a function")
-    once = Once(name, fun, transformer, None if static is None else _static(fun, *static))
+    once = Once(name, fun, transformer, None if static is None else static_arguments(fun, *static))
 
     @functools.wraps(fun)
     def lifted(*args: Any, **kwargs: Any) -> Any:
@@ -471,7 +476,7 @@ def traced_once(
     return lifted
 
 
-def _static(
+def static_arguments(
     fun: _Function, positions: Any, names: Any
 ) -> tuple[frozenset[int], frozenset[str]] | None:
     """Which arguments are static, as ``jax.jit`` finds them: by both, where only one is given."""

@@ -51,6 +51,8 @@ class Requested(NamedTuple):
     """Whether its mode of reuse is that of the open scope."""
     sites: RawSites
     trainable: bool
+    got: bool
+    """Whether a custom getter of a scope around answered."""
 
 
 class Looked(NamedTuple):
@@ -170,6 +172,7 @@ class Recorder:
         *,
         inherits: bool,
         getter: str,
+        renamed: bool,
     ) -> None:
         """A variable was asked for in the scope ``prefix``.
 
@@ -180,9 +183,12 @@ class Recorder:
           raw: Where it was asked for.
           inherits: Whether its mode of reuse is that of the scope.
           getter: "", "own" if the request gave a custom getter, or "scope" if a scope did.
+          renamed: Whether that getter asked for another name, or for several.
         """
         if self.outer is not None:
-            self.outer.requested(prefix, asked, record, raw, inherits=inherits, getter=getter)
+            self.outer.requested(
+                prefix, asked, record, raw, inherits=inherits, getter=getter, renamed=renamed
+            )
         if record is None:
             trainable = as_bool(asked.trainable) is not False
         else:
@@ -192,8 +198,8 @@ class Recorder:
             self.refuse("it gives a request a custom getter")
         elif any(map(holds_tracer, functions)):
             self.refuse(f"an option of {asked.name} holds a traced value")
-        elif getter and not trainable:
-            self.refuse("a custom getter stands between it and its state")
+        elif renamed and not trainable:
+            self.refuse("a custom getter gives it other state than it asks for")
         elif record is not None and record.is_computed:
             self.refuse(f"the initial value of {record.name} is computed from traced values")
         elif record is not None and record.sizes != self._sizes:
@@ -201,7 +207,8 @@ class Recorder:
         local = asked.name[len(prefix) + 1 :] if prefix else asked.name
         if self._is_new(asked.name, local):
             name, here = self.names[asked.name], raw[: len(raw) - self._depth]
-            self.events.append(Requested(name, local, asked, inherits, here, trainable))
+            got = bool(getter)
+            self.events.append(Requested(name, local, asked, inherits, here, trainable, got))
         elif getter:
             self.refuse("it asks a custom getter twice for one variable")
 

@@ -20,7 +20,7 @@ from jscope._arguments import as_array, bad_argument
 from jscope._bars import TWINS
 from jscope._level import Bar
 from jscope._lift import Lift, pair
-from jscope._once import traced_once
+from jscope._once import static_arguments, traced_once
 from jscope._params import PyTree
 from jscope._spec import Function
 from jscope._split import split
@@ -75,14 +75,18 @@ def jit(fun: Function | None = None, /, **options: Option) -> Function:
     return traced_once("jit", fun, lambda f: jax.jit(f, **options), static if shares else None)
 
 
-def checkpoint(fun: Callable[P, R], **options: Option) -> Callable[P, R]:
+@overload
+def checkpoint(fun: Callable[P, R], /, **options: Option) -> Callable[P, R]: ...
+@overload
+def checkpoint(**options: Option) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def checkpoint(fun: Function | None = None, /, **options: Option) -> Function:
     """``jax.checkpoint`` for functions that assign state; draws are those of the plain program.
 
     Also called ``jscope.remat``.
 
     As ``jit``, with:
-      fun: A function of arrays.
-      **options: Of ``jax.checkpoint``: ``policy``, ``prevent_cse``, ``static_argnums``, ...
+      **options: Of ``jax.checkpoint``: ``policy``, ``prevent_cse``, ``static_argnums``, ... Static
+        arguments may be given by keyword, and ``static_argnames`` holds, as with ``jax.jit``.
 
     Example:
       >>> import jscope as js
@@ -94,10 +98,39 @@ def checkpoint(fun: Callable[P, R], **options: Option) -> Callable[P, R]:
       >>> net.apply(*net.init(0), None)[1]["calls"].tolist()
       1
     """
-    static = options.get("static_argnums"), None
-    shares = not isinstance(options.get("prevent_cse"), tuple)  # which says it for each argument
-    transformer = functools.partial(jax.checkpoint, **options)
-    return traced_once("checkpoint", fun, transformer, static if shares else None)
+    if fun is None:
+        return functools.partial(checkpoint, **options)
+    if isinstance(options.get("prevent_cse"), tuple):  # which says it for each argument
+        return traced_once("checkpoint", fun, functools.partial(jax.checkpoint, **options), None)
+    static = options.pop("static_argnums", None), options.pop("static_argnames", None)
+    known = static_arguments(fun, *static) if callable(fun) and any(static) else None
+    if known is None:
+        transformer = functools.partial(jax.checkpoint, **options)
+    else:
+        transformer = functools.partial(_checkpoint_with_static, *known, options)
+    return traced_once("checkpoint", fun, transformer, static)
+
+
+def _checkpoint_with_static(
+    positions: frozenset[int], names: frozenset[str], options: dict[str, Option], fun: Function
+) -> Function:
+    """``jax.checkpoint``, which knows static arguments by the positions that are given alone."""
+
+    @functools.cache  # JAX's caches know a function by its identity
+    def checkpointed(count: int) -> Function:
+        def inner(given: tuple[tuple[str, PyTree], ...], *args: PyTree, **kwargs: PyTree) -> PyTree:
+            return fun(*args, **kwargs, **dict(given))
+
+        numbers = {x + count if x < 0 else x for x in positions}
+        static = (0, *(x + 1 for x in sorted(numbers) if x < count))
+        return jax.checkpoint(inner, static_argnums=static, **options)
+
+    @functools.wraps(fun)
+    def call(*args: PyTree, **kwargs: PyTree) -> PyTree:
+        given = tuple((name, kwargs.pop(name)) for name in sorted(names & kwargs.keys()))
+        return checkpointed(len(args))(given, *args, **kwargs)
+
+    return call
 
 
 def value_and_grad(

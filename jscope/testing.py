@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,9 +13,10 @@ from jscope._hints import watch
 from jscope._hlo import canonical
 from jscope._once import Once
 from jscope._params import PyTree
-from jscope._report import array_type
+from jscope._report import array_type, near_names, quoted, where
 from jscope._spec import Function, Specs, VariableSpec
 from jscope._transform import Transformed, TransformedWithState, abstractly
+from jscope.errors import Site
 
 __all__ = [
     "assert_no_open_scope",
@@ -145,18 +147,20 @@ def _line(facts: tuple[Any, ...]) -> str:
 
 
 def assert_same_sites(part: Specs, whole: Specs) -> None:
-    """Asserts that variables of equal names are made by the same lines of code in two nets.
+    """Asserts that trainable variables of equal names are made by the same code in two nets.
 
     Several functions over one tree have to ask for the same variables by the same names. A
     numbered scope counts what was opened in its own pass, so a decoder without a scope of its own
-    may take the encoder's layers when it is run alone, and all shapes fit.
+    may take the encoder's layers when it is run alone, and all shapes fit. Compares ``spec.sites``,
+    from the innermost line outwards; who called the entry point may differ.
 
     Args:
       part: Of the net of one entry point.
       whole: Of the net that the tree is made by.
 
     Raises:
-      AssertionError: A name of ``part`` is not in ``whole``, or is made elsewhere there.
+      AssertionError: A name of ``part`` is not in ``whole``, or another one is made there by more
+        of the same lines.
 
     Example:
       >>> import jax.numpy as jnp
@@ -172,13 +176,28 @@ def assert_same_sites(part: Specs, whole: Specs) -> None:
       >>> x = jnp.ones([2, 3])
       >>> assert_same_sites(js.transform(encode).specs(x), js.transform(autoencode).specs(x))
     """
-    for name in part:
-        assert name in whole, f"{name} is not in the whole: {', '.join(whole)}"
-        mine, theirs = ([str(site) for site in each[name].sites] for each in (part, whole))
-        assert theirs[: len(mine)] == mine, (
-            f"{name} is made at {' < '.join(mine)}, and in the whole at {' < '.join(theirs)}: "
-            "give each entry point a scope of its own."
+    for name, spec in part.items():
+        if not spec.trainable:
+            continue
+        near = quoted(near_names(name, whole)) or "nothing"
+        assert name in whole, f"{name} is not in the whole; near: {near}."
+        common = {other: _common(spec.sites, there.sites) for other, there in whole.items()}
+        most = max(common.values())
+        mine, theirs = (where(each[name].sites) for each in (part, whole))
+        assert 0 < most == common[name], (
+            f"{name} is made at {mine}, and in the whole at {theirs}: give each entry point a "
+            "scope of its own."
         )
+
+
+def _common(mine: Sequence[Site], theirs: Sequence[Site]) -> int:
+    """How many frames are the same, from the innermost outwards."""
+    count = 0
+    for one, other in zip(mine, theirs, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
 
 
 def assert_same_program(f: Function, g: Function, /, *args: PyTree, **kwargs: PyTree) -> None:

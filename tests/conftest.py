@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +20,19 @@ from jscope import _jaxapi, _pass, _sampling
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_is_given_back() -> Iterator[None]:
+    """Drops compiled programs between files where they take much: some 2 GB for all of them."""
+    yield
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as file:
+            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if resident > 2**30:
+            jax.clear_caches()
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)  # which glibc does not do by itself
 
 
 @pytest.fixture(autouse=True)

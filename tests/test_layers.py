@@ -1402,7 +1402,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: layers.batch_normalization(ROWS, training=jnp.array(True)),  # type: ignore[arg-type]
         "The training must be True or False in Python, static under jit, as it decides what is traced, got bool[].\n"
         "  fix:    pass a Python value, which decides what is traced: training is an array here. Under "
-        "jax.jit name it in static_argnames.",
+        "jit or checkpoint name it in static_argnames.",
     ),
     "training of dropout": (
         lambda: layers.dropout(ROWS, training=2),  # type: ignore[arg-type]

@@ -247,7 +247,7 @@ def test_a_traced_argument_that_decides_what_is_traced_is_told(argument: str) ->
     error = raised(lambda: traced(0, True), errors.ArgumentError)
     assert str(error).splitlines()[1] == (
         "  fix:    pass a Python value, which decides what is traced: "
-        f"{argument} is an array here. Under jax.jit name it in static_argnames."
+        f"{argument} is an array here. Under jit or checkpoint name it in static_argnames."
     )
 
 

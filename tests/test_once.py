@@ -420,6 +420,38 @@ def deep(f: Block, x: jax.Array, depth: int = 5) -> jax.Array:
     return x
 
 
+def counting_and_norming(x: jax.Array) -> jax.Array:
+    mean = js.get_variable("mean", [3], initializer=ZEROS, trainable=False)
+    new = js.assign("mean", x.mean(0).astype(jnp.float32) + 1)
+    js.assign_add("mean", jnp.ones(3))
+    x = js.layers.batch_normalization(js.layers.dense(x, 3), training=True)
+    return x + jnp.broadcast_to(mean + new.astype(mean.dtype), x.shape).astype(x.dtype)
+
+
+@pytest.mark.parametrize("twin", [js.jit, js.checkpoint])
+def test_a_getter_around_a_block_with_state_costs_no_second_trace(twin: Any) -> None:
+    counted, runs = count_runs(counting_and_norming)
+
+    def program(block: Block) -> Block:
+        def run(x: jax.Array) -> jax.Array:
+            getter = js.getters.cast(jnp.bfloat16)
+            with js.variable_scope("model", dtype=jnp.float32, custom_getter=getter):
+                return deep(block, x)
+
+        return run
+
+    net, plain = (
+        js.transform_with_state(program(block)) for block in (twin(counted), counting_and_norming)
+    )
+    trees = net.init(0, X)
+    chex.assert_trees_all_equal(trees, plain.init(0, X))
+    runs.clear()
+    got, wanted = (jax.jit(each.apply)(*trees, None, X) for each in (net, plain))
+    assert len(runs) == 2
+    chex.assert_trees_all_close(got, wanted, rtol=1e-2)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(got[1]))
+
+
 @pytest.mark.parametrize("twin", [js.jit, js.checkpoint])
 @pytest.mark.parametrize("block", ONCE)
 def test_python_runs_twice_however_many_scopes_there_are_and_not_in_later_passes(
@@ -591,6 +623,18 @@ OPTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any, int], Any]]] 
             js.checkpoint, static_argnums=(1,), policy=jax.checkpoint_policies.dots_saveable
         ),
         lambda f, x, number: f(x, number),
+    ),
+    "checkpoint, static_argnames": (
+        functools.partial(js.checkpoint, static_argnames="times"),
+        lambda f, x, number: f(x, times=number),
+    ),
+    "checkpoint, static_argnames, by position": (
+        js.checkpoint(static_argnames=("times",)),
+        lambda f, x, number: f(x, number),
+    ),
+    "checkpoint, static_argnums, by keyword": (
+        js.checkpoint(static_argnums=1),
+        lambda f, x, number: f(x, times=number),
     ),
     "in a pytree": (js.jit, lambda f, x, number: f({"x": x}, jnp.arange(number + 1.0))),
 }
