@@ -43,7 +43,7 @@ _SPELLINGS = {
     "jscope.layers.conv2d": "conv convolution convolution2d",
     "jscope.layers.conv2d_transpose": "conv_transpose",
     "jscope.layers.dense": "linear fully_connected DenseGeneral",
-    "jscope.layers.dynamic_rnn": "rnn dynamic_unroll static_unroll",
+    "jscope.layers.dynamic_rnn": "rnn dynamic_unroll static_unroll static_rnn",
     "jscope.layers.embedding": "embed embed_sequence",
     "jscope.layers.gru": "gru_cell",
     "jscope.layers.layer_norm": "layer_normalization",
@@ -83,7 +83,9 @@ _SPELLINGS = {
 # What no single name stands for.
 _INSTEAD = {
     "GraphKeys": "strings, as in jscope.get_collection('trainable_variables')",
+    "DropoutWrapper": "a cell, (inputs, state) -> (outputs, state), with jscope.layers.dropout",
     "Module": "a plain function under jscope.variable_scope",
+    "MultiRNNCell": "a cell, (inputs, state) -> (outputs, state), that calls each cell in a scope",
     "Sequential": "a function that calls one layer after the other",
     "Session": "the functions of a transform, net.init(rng, ...) and net.apply(params, rng, ...)",
     "Variable": "jscope.get_variable(name, initializer=value)",

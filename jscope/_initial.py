@@ -230,7 +230,9 @@ def _wrong_result(
         f"The initializer of variable {name} returned {found}, not {array_type(*asked)}.",
         name,
         sites,
-        f"{initializer} is called as f(key, shape, dtype) and must return an array of that "
+        f"{initializer} makes initializers: call it, and pass what it returns."
+        if found == "a function"
+        else f"{initializer} is called as f(key, shape, dtype) and must return an array of that "
         "shape and dtype.",
     )
 

@@ -118,6 +118,8 @@ def _unknown(call: str, name: str, known: Collection[str]) -> ArgumentError:
     if new:
         more = ", which is 1 - keep_prob" if name == "keep_prob" else ""
         lines["fix"] = f"call it {new[0]!r}, as it is here{more}."
+    elif name == "reuse":
+        lines["fix"] = "open the scope with it, variable_scope(name, reuse=...)."
     else:
         near = near_names(name, known)
         lines["near"] = quoted(near) if near else None

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from jscope import _jaxapi
+from jscope import _jaxapi, constraints, regularizers
 from jscope._arguments import as_bool, bad_argument, bad_static, is_dtype_class
 from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
@@ -36,7 +36,6 @@ from jscope.errors import (
     TransformError,
     VariableMismatchError,
 )
-from jscope.regularizers import no_regularizer
 
 F = TypeVar("F")
 
@@ -90,12 +89,22 @@ def answer(running: Pass, asked: Request) -> jax.Array:
                 describe(record.aval),
                 record.sites,
                 sites(raw_sites),
-                by_jax=place != record.place,
+                by_jax=place != record.place and _calls_again(record.raw_sites, raw_sites),
             )
         return _share(running, asked, record, terms)
     if action is Action.REFUSE_MISSING or running.frozen:
         return _find(running, asked, terms)
     return _create(running, asked, initializer, terms)
+
+
+def _calls_again(first: RawSites, again: RawSites) -> bool:
+    """Whether a library, or JAX itself, and not the user's own code asked once more."""
+    parts = zip(reversed(first), reversed(again), strict=False)  # from the outermost frame inwards
+    pairs = list(zip(parts, parts, strict=False))
+    apart = next(
+        ((one, other) for (at, to), (one, other) in pairs if at != to or one is not other), None
+    )
+    return apart is None or "site-packages" in apart[0].co_filename
 
 
 def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> jax.Array:
@@ -410,10 +419,22 @@ def _not_collections(value: object) -> ArgumentError:
 def check_function(argument: str, given: F | None, inherited: F | None) -> F | None:
     """A regularizer or constraint: None inherits, False and ``no_regularizer`` switch off."""
     found = inherited if given is None else given
-    if found is None or found is no_regularizer:
+    if found is None or found is regularizers.no_regularizer:
         return None
     if not callable(found) or is_dtype_class(found):
         if not is_shaped(found) and not found:
             return None
         raise bad_argument(argument, found, "a function of the value, or None")
+    maker = _maker(found)
+    if maker is not None:
+        raise bad_argument(argument, found, f"a function of the value, which {maker}(...) makes")
     return found
+
+
+def _maker(function: object) -> str | None:
+    """The name of a function that makes regularizers or constraints, if it is one of ours."""
+    for module in (regularizers, constraints):
+        for name in module.__all__:
+            if getattr(module, name) is function:
+                return f"{module.__name__}.{name}"
+    return None

@@ -400,8 +400,7 @@ INITIALIZERS: dict[str, tuple[Callable[[], Any], type[errors.JscopeError], str]]
         errors.InitializerError,
         "The initializer of variable w returned a function, not float32[2]."
         + AT
-        + WRONG
-        + "that shape and dtype.",
+        + "returns.<locals>.initializer makes initializers: call it, and pass what it returns.",
     ),
     "not trainable": (
         lambda: js.get_variable("w", [2], trainable=False),

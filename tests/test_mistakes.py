@@ -392,3 +392,69 @@ def test_a_call_from_between_two_passes_on_two_stacks_is_refused() -> None:
     other = greenlet.greenlet(lambda: js.transform(lambda: main.switch()).init(0))
     error = raised(lambda: js.transform(first).init(0), errors.NoPassError)
     assert str(error) == ELSEWHERE
+
+
+def test_what_makes_initializers_is_to_be_called() -> None:
+    error = raised(
+        asked("w", [4, 4], initializer=jax.nn.initializers.he_normal), errors.InitializerError
+    )
+    assert report(error) == (
+        "The initializer of variable net/w returned a function, not float32[4,4].\n"
+        "  asked:  net/w at FILE:N in fn\n"
+        "  fix:    he_normal makes initializers: call it, and pass what it returns."
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "module", "name"),
+    [("regularizer", js.regularizers, "l2"), ("constraint", js.constraints, "max_norm")],
+)
+def test_what_makes_regularizers_and_constraints_is_to_be_called(
+    argument: str, module: Any, name: str
+) -> None:
+    error = raised(asked("w", [4], **{argument: getattr(module, name)}), errors.ArgumentError)
+    assert str(error).startswith(
+        f"The {argument} must be a function of the value, which {module.__name__}.{name}(...) "
+        "makes, got <function "
+    )
+    asked("w", [4], **{argument: getattr(module, name)(1.0)})()
+
+
+def test_reuse_of_one_request_is_that_of_its_scope() -> None:
+    error = raised(asked("w", [4], reuse=True), errors.ArgumentError)
+    assert str(error) == (
+        "get_variable() got an unexpected keyword argument 'reuse'\n"
+        "  fix:    open the scope with it, variable_scope(name, reuse=...)."
+    )
+
+
+def test_where_tf_kept_a_variable_asks_for_nothing_of_a_scope() -> None:
+    def fn() -> None:
+        with js.variable_scope("a", caching_device=None, use_resource=True):
+            js.get_variable("w", [2])
+
+    assert list(js.transform(fn).specs()) == ["a/w"]
+
+
+LIBRARY = "where a library calls one function several times"
+
+
+def test_who_calls_twice_from_two_lines_is_not_told_of_libraries() -> None:
+    block = js.jit(lambda x: x * js.get_variable("w", []))
+
+    def lines(x: jax.Array) -> jax.Array:
+        x = block(x)
+        return block(x)
+
+    error = raised(lambda: js.transform(lines).init(0, 1.0), errors.VariableExistsError)
+    assert LIBRARY not in str(error)
+
+
+def test_who_reaches_one_line_twice_in_jax_is_told_of_libraries() -> None:
+    def solver(x: jax.Array) -> jax.Array:
+        for _ in range(2):
+            x = jax.jit(lambda x: x * js.get_variable("w", []))(x)
+        return x
+
+    error = raised(lambda: js.transform(solver).init(0, 1.0), errors.VariableExistsError)
+    assert LIBRARY in str(error)
