@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import jscope as js
 
-DISCOUNT = 0.98
+DISCOUNT = 0.995  # sees 200 steps ahead; with 0.98 the cart drifts out of sight, and falls late
 LIMITS = np.array([2.4, 2.0, 0.21, 2.0], np.float32)  # place, speed, angle: it falls beyond them
 TRANSITION = np.dtype(
     [
@@ -78,12 +78,12 @@ def train_step(
     batch: dict[str, jax.Array],
     optimizer: optax.GradientTransformation,
 ) -> tuple[js.Params, optax.OptState]:
-    """One step of Adam for "q", which "target_q" follows by a hundredth of the way."""
+    """One step of Adam for "q", which "target_q" follows by half a hundredth of the way."""
     online, target = js.tree.partition(params, "q")  # the scope "q", not "target_q"
     updates, opt_state = optimizer.update(jax.grad(loss_fn)(online, target, batch), opt_state)
     online = optax.apply_updates(online, updates)
     goal = js.tree.rename(online, {"q": "target_q"})
-    target = optax.incremental_update(goal, target, step_size=0.01)
+    target = optax.incremental_update(goal, target, step_size=0.005)
     return js.tree.merge(online, target), opt_state
 
 
@@ -107,7 +107,7 @@ def draw(returns: dict[int, float], means: dict[int, float], picture: str) -> No
     axes = figure.subplots()
     axes.plot(list(returns), list(returns.values()), ".", alpha=0.4, label="training episode")
     axes.plot(list(means), list(means.values()), marker="o", label="greedy, mean of 20 episodes")
-    axes.set(title="CartPole: steps without a fall", xlabel="training step", ylim=(0, 520))
+    axes.set(xlabel="training step", ylabel="steps without a fall", ylim=(0, 520), title="CartPole")
     axes.legend(loc="upper left")
     figure.savefig(picture, dpi=120)
 
@@ -142,8 +142,8 @@ def main(steps: int = 30_000, picture: str = "dqn.png", seed: int = 0) -> float:
             returns[step], total = total, 0.0
             state, _ = env.reset()
 
-        if step >= 500:
-            rows = replay[rng.integers(step, size=128)]
+        if step >= 1000:
+            rows = replay[rng.integers(step, size=256)]
             batch = {name: rows[name] for name in TRANSITION.names}
             params, opt_state = train_step(params, opt_state, batch, optimizer)
         if step % 3000 == 0 or step == steps:

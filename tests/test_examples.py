@@ -300,7 +300,7 @@ def test_dqn_moves_its_target_towards_what_it_learned(dqn):
     after, _ = dqn.train_step(params, opt_state, batch, optimizer)
     moved = jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), after, params))
     assert all(moved)
-    wanted = jax.tree.map(lambda q, t: 0.01 * q + 0.99 * t, after["q"], params["target_q"])
+    wanted = jax.tree.map(lambda q, t: 0.005 * q + 0.995 * t, after["q"], params["target_q"])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), after["target_q"], wanted
     )
