@@ -108,7 +108,7 @@ def draw(returns: dict[int, float], means: dict[int, float], picture: str) -> No
     axes.plot(list(returns), list(returns.values()), ".", alpha=0.4, label="training episode")
     axes.plot(list(means), list(means.values()), marker="o", label="greedy, mean of 20 episodes")
     axes.set(xlabel="training step", ylabel="steps without a fall", ylim=(0, 520), title="CartPole")
-    axes.legend(loc="upper left")
+    axes.legend(loc="center right")
     figure.savefig(picture, dpi=120)
 
 
