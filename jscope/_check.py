@@ -45,13 +45,19 @@ def check(params: NestedMapping, specs: Specs | NestedMapping) -> None:
         if name in found and describe(wanted[name]) != describe(found[name])
     }
     if missing or unexpected or mismatched:
-        raise do_not_fit(missing, unexpected, mismatched)
+        fix = None
+        if isinstance(specs, Specs):
+            kept = [name for name in unexpected if name in specs and not specs[name].trainable]
+            if kept:
+                fix = f"{kept[0]} is state: check that by jscope.check(state, specs.state())."
+        raise do_not_fit(missing, unexpected, mismatched, fix)
 
 
 def do_not_fit(
     missing: Sequence[str],
     unexpected: Sequence[str],
     mismatched: Mapping[str, tuple[str, str]],
+    fix: str | None = None,
 ) -> CheckError:
     lines = [f"  missing:    {name}" for name in missing]
     for name in unexpected:
@@ -63,6 +69,7 @@ def do_not_fit(
         f"The params do not fit the specs: {len(missing)} missing, {len(unexpected)} "
         f"unexpected, {len(mismatched)} mismatched."
     )
+    lines += [f"  fix:        {fix}"] if fix else []
     return CheckError(
         "\n".join([first, *lines]),
         missing=tuple(missing),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Protocol
 
 import jax
@@ -54,8 +54,10 @@ class Values(Protocol):
         """The names of the given variables that may be assigned."""
         ...
 
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
-        """The error for a name that has no value."""
+    def refuse(
+        self, name: str, places: tuple[Site, ...], trainable: bool, asked: Container[str]
+    ) -> Exception:
+        """The error for a name that has no value; others were ``asked`` for before."""
         ...
 
 
@@ -97,7 +99,9 @@ class Blank:
     def state_names(self) -> list[str]:
         return []
 
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
+    def refuse(
+        self, name: str, places: tuple[Site, ...], trainable: bool, asked: Container[str]
+    ) -> Exception:
         raise AssertionError(name)  # every name can be made in init
 
 
@@ -130,7 +134,9 @@ class Given:
     def state_names(self) -> list[str]:
         return self._state.names()
 
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
+    def refuse(
+        self, name: str, places: tuple[Site, ...], trainable: bool, asked: Container[str]
+    ) -> Exception:
         tree, other = self._params, self._state
         if not trainable:
             tree, other = other, tree
@@ -144,7 +150,10 @@ class Given:
                 f"it is in the {other.label}: ask for it with trainable={not trainable}, "
                 "as init did, or give params and state in this order."
             )
-        return _not_in_tree(name, tree.label, known=known, sites=places, hint=hint)
+        # What was found is less likely meant than what nobody asked for yet.
+        left = [other for other in known if other not in asked]
+        near = near_names(name, left) or near_names(name, known)
+        return _not_in_tree(name, tree.label, near=near, sites=places, hint=hint)
 
 
 class _Tree:
@@ -251,11 +260,11 @@ def _not_in_tree(
     name: str,
     tree: str,
     *,
-    known: Iterable[str],
+    near: Iterable[str],
     sites: tuple[Site, ...],
     hint: str | None,
 ) -> VariableNotFoundError:
-    near = tuple([other for other in near_names(name, known) if other != name])
+    near = tuple([other for other in near if other != name])
     return report_at(
         VariableNotFoundError,
         f"Variable {name} does not exist in the {tree} given to apply.",
@@ -376,5 +385,7 @@ class Inner:
     def state_names(self) -> list[str]:
         return list(self._state)
 
-    def refuse(self, name: str, places: tuple[Site, ...], trainable: bool) -> Exception:
+    def refuse(
+        self, name: str, places: tuple[Site, ...], trainable: bool, asked: Container[str]
+    ) -> Exception:
         return NotPlannedError(f"it asked for {name}, which it did not ask for before")

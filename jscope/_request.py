@@ -197,7 +197,7 @@ def _create(
     if looks:
         value = _first(running, full, shape, facts.trainable)
     if value is None:
-        raise values.refuse(full, sites(raw_sites), facts.trainable)
+        raise values.refuse(full, sites(raw_sites), facts.trainable, running.records)
     aval = value.aval
     if aval.shape != shape or (asked_dtype is not None and aval.dtype != asked_dtype):
         _check_found(running, full, value, (raw_sites, place, shape, asked_dtype, constant))

@@ -14,9 +14,9 @@ from jscope._arguments import as_array, bad_argument, check_flag, check_size
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
 from jscope._pass import Pass
-from jscope._report import describe
+from jscope._report import describe, report_at
 from jscope._spec import Args, Function
-from jscope.errors import TransformError
+from jscope.errors import Site, TransformError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,7 +107,7 @@ def _scan(
             after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
             found = jax.tree.map(describe, after)
             if given != found:
-                raise _carry_changed(str(given), str(found))
+                raise _carry_changed(str(given), str(found), running.here())
             changed = {name: state[name] for name in slices if name in lift.assigned}
             return (after, {name: state[name] for name in outer}), (y, changed)
 
@@ -123,13 +123,12 @@ def _scan(
     return lift.finish(*lift.planned(run))
 
 
-def _carry_changed(asked: str, found: str) -> TransformError:
-    return TransformError(
+def _carry_changed(asked: str, found: str, sites: tuple[Site, ...]) -> TransformError:
+    return report_at(
+        TransformError,
         f"The block of layer_stack was given a carry of {asked} and returned {found}.",
-        {
-            "fix": "return a carry of the same structure, shapes and dtypes: the next layer "
-            "is given it."
-        },
+        sites,
+        "return a carry of the same structure, shapes and dtypes: the next layer is given it.",
         asked=asked,
         found=found,
     )

@@ -458,3 +458,30 @@ def test_who_reaches_one_line_twice_in_jax_is_told_of_libraries() -> None:
 
     error = raised(lambda: js.transform(solver).init(0, 1.0), errors.VariableExistsError)
     assert LIBRARY in str(error)
+
+
+def test_state_among_params_is_to_be_checked_with_the_state() -> None:
+    def fn() -> None:
+        js.get_variable("net/w", [2])
+        js.get_variable("net/steps", initializer=0, trainable=False)
+
+    net = js.transform_with_state(fn)
+    params, state = net.init(0)
+    error = raised(lambda: js.check(js.tree.merge(params, state), net.specs()), errors.CheckError)
+    assert str(error) == (
+        "The params do not fit the specs: 0 missing, 1 unexpected, 0 mismatched.\n"
+        "  unexpected: net/steps\n"
+        "  fix:        net/steps is state: check that by jscope.check(state, specs.state())."
+    )
+
+
+def test_near_names_are_those_that_nobody_asked_for_yet() -> None:
+    def fn() -> None:
+        for index in (1, 10, 0):
+            js.get_variable(f"layer_{index}/query/kernel", [2])
+
+    names = ["layer_1/query/kernel", "layer_10/query/kernel", "layer_0/qurey/kernel"]
+    given = js.tree.unflatten(dict.fromkeys(names, jnp.ones(2)))
+    error = raised(lambda: js.transform(fn).apply(given, None), errors.VariableNotFoundError)
+    assert error.name == "layer_0/query/kernel"
+    assert error.near == ("layer_0/qurey/kernel",)

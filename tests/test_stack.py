@@ -390,6 +390,7 @@ def test_a_block_must_return_a_carry_like_the_one_it_was_given() -> None:
             assert str(caught.value).startswith(
                 "The block of layer_stack was given a carry of float32[3] and returned "
             )
+            assert "\n  asked:  at " in str(caught.value)
             assert "the next layer is given it" in str(caught.value)
     out = js.transform(js.layer_stack(N)(lambda x: x * 2.0)).apply({}, None, 1.0)
     assert out == 8
