@@ -89,22 +89,12 @@ def answer(running: Pass, asked: Request) -> jax.Array:
                 describe(record.aval),
                 record.sites,
                 sites(raw_sites),
-                by_jax=place != record.place and _calls_again(record.raw_sites, raw_sites),
+                by_jax=place != record.place,
             )
         return _share(running, asked, record, terms)
     if action is Action.REFUSE_MISSING or running.frozen:
         return _find(running, asked, terms)
     return _create(running, asked, initializer, terms)
-
-
-def _calls_again(first: RawSites, again: RawSites) -> bool:
-    """Whether a library, or JAX itself, and not the user's own code asked once more."""
-    parts = zip(reversed(first), reversed(again), strict=False)  # from the outermost frame inwards
-    pairs = list(zip(parts, parts, strict=False))
-    apart = next(
-        ((one, other) for (at, to), (one, other) in pairs if at != to or one is not other), None
-    )
-    return apart is None or "site-packages" in apart[0].co_filename
 
 
 def _share(running: Pass, asked: Request, record: Record, terms: _Terms) -> jax.Array:

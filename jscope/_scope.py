@@ -301,8 +301,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
         scope inside: no way leads out of reuse but a scope object.
       dtype: Default dtype.
       auxiliary_name_scope: Whether to open ``jax.named_scope``.
-      **others: TF1's ``caching_device`` and ``use_resource``, which ask for nothing here; any other
-        is an ArgumentError that says which was meant.
+      **others: Refused, by an ArgumentError that says which was meant.
 
     Yields:
       The VariableScope.
@@ -356,7 +355,7 @@ class variable_scope:  # noqa: N801 - a function's name, as in TF1
     ) -> None:
         if others:
             known = [*Settings._fields, "auxiliary_name_scope", "default_name", "values"]
-            check_others("variable_scope", others, known, ("caching_device", "use_resource"))
+            check_others("variable_scope", others, known)
         check_reuse(reuse)
         if isinstance(name_or_scope, str):
             if name_or_scope:

@@ -428,38 +428,6 @@ def test_reuse_of_one_request_is_that_of_its_scope() -> None:
     )
 
 
-def test_where_tf_kept_a_variable_asks_for_nothing_of_a_scope() -> None:
-    def fn() -> None:
-        with js.variable_scope("a", caching_device=None, use_resource=True):
-            js.get_variable("w", [2])
-
-    assert list(js.transform(fn).specs()) == ["a/w"]
-
-
-LIBRARY = "where a library calls one function several times"
-
-
-def test_who_calls_twice_from_two_lines_is_not_told_of_libraries() -> None:
-    block = js.jit(lambda x: x * js.get_variable("w", []))
-
-    def lines(x: jax.Array) -> jax.Array:
-        x = block(x)
-        return block(x)
-
-    error = raised(lambda: js.transform(lines).init(0, 1.0), errors.VariableExistsError)
-    assert LIBRARY not in str(error)
-
-
-def test_who_reaches_one_line_twice_in_jax_is_told_of_libraries() -> None:
-    def solver(x: jax.Array) -> jax.Array:
-        for _ in range(2):
-            x = jax.jit(lambda x: x * js.get_variable("w", []))(x)
-        return x
-
-    error = raised(lambda: js.transform(solver).init(0, 1.0), errors.VariableExistsError)
-    assert LIBRARY in str(error)
-
-
 def test_state_among_params_is_to_be_checked_with_the_state() -> None:
     def fn() -> None:
         js.get_variable("net/w", [2])
