@@ -90,9 +90,9 @@ def number(
 
 def is_dtype_class(value: object) -> bool:
     """Whether it is a dtype and no function, though it can be called: ``np.float32``, ``float``."""
-    numbers = np.generic | bool | int | float | complex
     return isinstance(value, type) and (
-        issubclass(value, numbers) or isinstance(value, type(jnp.float32))
+        issubclass(value, np.generic | bool | int | float | complex)
+        or isinstance(value, type(jnp.float32))
     )
 
 

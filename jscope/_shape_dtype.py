@@ -35,9 +35,7 @@ class Constant(NamedTuple):
 
 
 def as_constant(running: Pass, full: str, initializer: object) -> Constant | None:
-    if initializer is None or (callable(initializer) and not isinstance(initializer, type)):
-        return None
-    if callable(initializer) and not is_dtype_class(initializer):
+    if initializer is None or (callable(initializer) and not is_dtype_class(initializer)):
         return None
     if isinstance(initializer, jax.Array):
         return Constant(initializer.shape, initializer.dtype, weak=False)

@@ -424,21 +424,13 @@ def _same_program(contestants: Mapping[str, Library]) -> Iterator[Line]:
             f"optimized HLO, gradient of {DEPTH} layers, one block in js.{way}: lines that differ"
         )
         line = Line(what, PLAIN.name, 0, unit="")
-        texts: dict[str, list[str]] = {}
-        seconds: dict[str, list[float]] = {}
-        for name, library in contestants.items():
-            try:
-                network = library.transformer(DEPTH, way)
-                params = jax.eval_shape(network.init, jax.random.key(0), x)
-                lowered = jax.jit(jax.grad(loss_of(network))).lower(params, x)
-                start = time.process_time()
-                compiled = lowered.compile()
-                seconds[name] = [time.process_time() - start]
-                texts[name] = canonical(compiled.as_text())
-            except Exception as error:
-                line.notes[name] = why(error)
-        for name, text in texts.items():
-            enter(line, name, count_differing(texts[PLAIN.name], text))
+
+        def lower(library: Library, way: str = way) -> Any:
+            network = library.transformer(DEPTH, way)
+            params = jax.eval_shape(network.init, jax.random.key(0), x)
+            return jax.jit(jax.grad(loss_of(network))).lower(params, x)
+
+        seconds = compile_all(line, lower, contestants)
         yield line
         compiling = f"compile of that gradient, one block in js.{way}"
         yield compare(Line(compiling, PLAIN.name, None), (seconds, dict(line.notes)))
@@ -520,17 +512,33 @@ def hlo(effort: Effort) -> Iterator[Line]:
     }
     for case, (build, function) in cases.items():
         line = Line(f"optimized HLO, {case}: lines that differ", PLAIN.name, 0, unit="")
-        texts: dict[str, list[str]] = {}
-        for name, library in LIBRARIES.items():
-            try:
-                network, params, x = build(library)
-                compiled = jax.jit(function(network)).lower(params, x).compile()
-                texts[name] = canonical(compiled.as_text())
-            except Exception as error:
-                line.notes[name] = why(error)
-        for name, text in texts.items():
-            enter(line, name, count_differing(texts[PLAIN.name], text))
+
+        def lower(library: Library, build: Any = build, function: Any = function) -> Any:
+            network, params, x = build(library)
+            return jax.jit(function(network)).lower(params, x)
+
+        compile_all(line, lower, LIBRARIES)
         yield line
+
+
+def compile_all(
+    line: Line, lower: Callable[[Library], Any], libraries: Mapping[str, Library]
+) -> dict[str, list[float]]:
+    """Enters how each library's program differs from the baseline's; seconds of compilation."""
+    texts: dict[str, list[str]] = {}
+    seconds: dict[str, list[float]] = {}
+    for name, library in libraries.items():
+        try:
+            lowered = lower(library)
+            start = time.process_time()
+            compiled = lowered.compile()
+            seconds[name] = [time.process_time() - start]
+            texts[name] = canonical(compiled.as_text())
+        except Exception as error:
+            line.notes[name] = why(error)
+    for name, text in texts.items():
+        enter(line, name, count_differing(texts[PLAIN.name], text))
+    return seconds
 
 
 def count_differing(one: list[str], other: list[str]) -> int:
