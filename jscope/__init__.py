@@ -12,6 +12,8 @@ params = init(jax.random.key(0), jnp.ones([1, 64]))   # {"dense": {"kernel": [64
 out = jax.jit(apply)(params, None, jnp.ones([1, 64]))
 """
 
+import typing as _typing
+
 from jscope import constraints, errors, getters, initializers, layers, regularizers, tree
 from jscope._arg_scope import add_arg_scope, arg_scope
 from jscope._check import check
@@ -53,10 +55,17 @@ from jscope._twins import checkpoint as remat
 from jscope._variable import get_variable
 from jscope.regularizers import no_regularizer
 
+if (
+    _typing.TYPE_CHECKING
+):  # below they are imported at their first use, which most programs never come to
+    from jscope import interop, io
+    from jscope.io import RestoreReport, restore
+
 __version__ = "0.1.0"
 __all__ = [
     "AUTO_REUSE",
     "Params",
+    "RestoreReport",
     "Specs",
     "Transformed",
     "TransformedWithState",
@@ -86,6 +95,8 @@ __all__ = [
     "grad",
     "has_rng",
     "initializers",
+    "interop",
+    "io",
     "is_initializing",
     "jit",
     "layer_stack",
@@ -99,6 +110,7 @@ __all__ = [
     "regularization_loss",
     "regularizers",
     "remat",
+    "restore",
     "scan",
     "switch",
     "transform",
@@ -111,4 +123,12 @@ __all__ = [
     "without_apply_rng",
 ]
 
-_watch(__name__)
+_watch(
+    __name__,
+    {
+        "RestoreReport": "jscope.io",
+        "interop": "jscope.interop",
+        "io": "jscope.io",
+        "restore": "jscope.io",
+    },
+)

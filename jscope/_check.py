@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import jax
 
@@ -59,21 +60,49 @@ def do_not_fit(
     mismatched: Mapping[str, tuple[str, str]],
     fix: str | None = None,
 ) -> CheckError:
-    lines = [f"  missing:    {name}" for name in missing]
-    for name in unexpected:
-        near = near_names(name, missing)
-        lines.append(f"  unexpected: {name}" + (f" (near {quoted(near)})" if near else ""))
-    for name, (wanted, found) in mismatched.items():
-        lines.append(f"  mismatched: {name} is {found}, should be {wanted}")
-    first = (
-        f"The params do not fit the specs: {len(missing)} missing, {len(unexpected)} "
-        f"unexpected, {len(mismatched)} mismatched."
+    near = {name: quoted(near_names(name, missing)) for name in unexpected}
+    return misfit(
+        "The params do not fit the specs",
+        {
+            "missing": dict.fromkeys(missing, ""),
+            "unexpected": {name: f"near {names}" if names else "" for name, names in near.items()},
+        },
+        mismatched,
+        [fix] if fix else [],
     )
-    lines += [f"  fix:        {fix}"] if fix else []
+
+
+def misfit(
+    summary: str,
+    absent: Mapping[str, Mapping[str, str]],
+    mismatched: Mapping[str, tuple[str, str]],
+    fixes: Sequence[str] = (),
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> CheckError:
+    """Every name that is not in both of two trees, or not alike.
+
+    Args:
+      summary: The clause that the numbers follow.
+      absent: ``"missing"`` and a word for what is not wanted -> name -> a note on it, or "".
+      mismatched: Name -> what is wanted, and found.
+      fixes: What to do.
+      notes: Name that is mismatched -> a note on it.
+    """
+    counts = {word: len(names) for word, names in absent.items()} | {"mismatched": len(mismatched)}
+    told = [(word, name, note) for word, names in absent.items() for name, note in names.items()]
+    for name, (wanted, found) in mismatched.items():
+        told.append(("mismatched", f"{name} is {found}, should be {wanted}", notes.get(name, "")))
+    lines = [
+        f"  {word + ':':<12}{text}" + (f" ({note})" if note else "") for word, text, note in told
+    ]
+    lines += [f"  fix:        {fix}" for fix in fixes]
+    first = f"{summary}: {', '.join(f'{count} {word}' for word, count in counts.items())}."
     return CheckError(
         "\n".join([first, *lines]),
-        missing=tuple(missing),
-        unexpected=tuple(unexpected),
+        missing=tuple(absent["missing"]),
+        unexpected=tuple(
+            name for word, names in absent.items() if word != "missing" for name in names
+        ),
         mismatched=dict(mismatched),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 _MODULES = (
     "jscope",
@@ -14,6 +16,8 @@ _MODULES = (
     "jscope.regularizers",
     "jscope.constraints",
     "jscope.tree",
+    "jscope.io",
+    "jscope.interop",
     "jscope.testing",
     "jscope.errors",
 )
@@ -37,6 +41,8 @@ _SPELLINGS = {
     "jscope.initializers.orthogonal": "DeltaOrthogonal",
     "jscope.initializers.variance_scaling": "uniform_unit_scaling UniformScaling",
     "jscope.is_initializing": "running_init",
+    "jscope.io.open": "load_checkpoint NewCheckpointReader list_variables load_file safe_open",
+    "jscope.io.save": "save_file save_checkpoint savez Saver",
     "jscope.jit": "function",
     "jscope.layers.average_pooling2d": "avg_pool avg_pool2d average_pool",
     "jscope.layers.batch_normalization": "batch_norm",
@@ -54,6 +60,7 @@ _SPELLINGS = {
     "jscope.getters.spectral_normalization": "SpectralNorm SNParamsTree",
     "jscope.map": "map_fn",
     "jscope.next_rng_key": "next_rng_keys make_rng maybe_next_rng_key",
+    "jscope.restore": "init_from_checkpoint load_state_dict restore_checkpoint",
     "jscope.scan": "foldl",
     "jscope.switch": "case switch_case",
     "jscope.tree": "data_structures traverse_util",
@@ -104,7 +111,7 @@ _INSTEAD = {
     "set_random_seed": "the rng of net.init(rng, ...) and net.apply(params, rng, ...)",
     "set_state": "jscope.assign(name, value)",
     "testing": "a module to be imported by itself, import jscope.testing",
-    "train": "optax, and jscope.getters.moving_average",
+    "train": "optax, jscope.getters.moving_average, jscope.io and jscope.restore",
     "trainable_variables": "jscope.named_variables(scope, trainable=True) in a pass, "
     "jscope.tree.flatten(params) outside",
     "variable": "jscope.get_variable(name, shape, initializer=..., trainable=False)",
@@ -113,13 +120,21 @@ _INSTEAD = {
 }
 
 
-def watch(module: str) -> None:
+def watch(module: str, edges: Mapping[str, str] = MappingProxyType({})) -> None:
     """Makes a module, which is being imported, tell what stands for a name that it has not.
 
     Not by a ``def __getattr__`` in it, for which type checkers would accept every name.
+
+    Args:
+      module: Its name.
+      edges: Names that it has -> the module each is, or is in, which is imported at the first use.
     """
 
     def missing(name: str) -> object:
+        if name in edges:
+            home = importlib.import_module(edges[name])
+            found = home if edges[name] == f"{module}.{name}" else getattr(home, name)
+            return sys.modules[module].__dict__.setdefault(name, found)
         text = f"module {module!r} has no attribute {name!r}"
         hint = "" if name.startswith("_") else _hint(module, name)
         raise AttributeError(text + hint, name=name)

@@ -18,6 +18,8 @@
     ├── RngError (ValueError)                 no key, or not a key
     ├── TransformError (ValueError)           a value or a call on the wrong side of a JAX transform
     ├── EmptySelectionError (ValueError)      a pattern that selects nothing
+    ├── FileError (ValueError, OSError)       a file that cannot be read, or is not what it says
+    │   └── MissingFileError (FileNotFoundError)  there is no such file
     └── CheckError (ValueError)               params that do not fit
         ├── TreeTypeError (TypeError)         not a nested mapping of names to arrays
         ├── LabelError                        no label for a name, or two
@@ -48,12 +50,14 @@ __all__ = [
     "ConstraintError",
     "EagerRecompileWarning",
     "EmptySelectionError",
+    "FileError",
     "InitializerError",
     "InitializerTypeError",
     "InvalidNameError",
     "JscopeError",
     "LabelError",
     "LayersError",
+    "MissingFileError",
     "NameClashError",
     "NameTypeError",
     "NestingError",
@@ -265,6 +269,20 @@ class EmptySelectionError(JscopeError, ValueError):
 
     pattern: str = ""
     near: tuple[str, ...] = ()
+
+
+class FileError(JscopeError, ValueError, OSError):
+    """A file that cannot be read or written, or that is not what it says.
+
+    Facts: ``path``, ``offset`` (in bytes; None where the whole file is meant).
+    """
+
+    path: str = ""
+    offset: int | None = None
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """A file that is not there. Facts: those of FileError."""
 
 
 class CheckError(JscopeError, ValueError):

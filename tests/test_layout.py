@@ -96,9 +96,61 @@ ORDER = [
     "layers._attention",
     "layers._recurrent",
     "layers",
+    "io._file",
+    "io._dtypes",
+    "io._checkpoint",
+    "io._crc32c",
+    "io._span",
+    "io._snappy",
+    "io._protobuf",
+    "io._ordered_code",
+    "io._table",
+    "io._slices",
+    "io._bundle",
+    "io._tensor_proto",
+    "io._tf1_file",
+    "io._tensorflow",
+    "io._json",
+    "io._safetensors",
+    "io._shards",
+    "io._zip",
+    "io._unzip",
+    "io._npy",
+    "io._tree",
+    "io._npz",
+    "io._foreign",
+    "io._open",
+    "io._atomic",
+    "io._write",
+    "io._save",
+    "io._layers",
+    "io._offers",
+    "io._assignment",
+    "io._source",
+    "io._cast",
+    "io._target",
+    "io._transforms",
+    "io._routes",
+    "io._plan",
+    "io._misfit",
+    "io._values",
+    "io._restore_report",
+    "io._restore",
+    "io._inspect",
+    "io._diff",
+    "io._convert",
+    "io",
+    "interop._names",
+    "interop._haiku",
+    "interop._nnx",
+    "interop._torch",
+    "interop.numpyro",
+    "interop",
     "_hlo",
     "testing",
     "__init__",
+    "io._command_line",
+    "__main__",
 ]
 
 
@@ -108,6 +160,9 @@ PUBLIC = [
     js.constraints,
     js.getters,
     js.initializers,
+    js.interop,
+    js.interop.numpyro,
+    js.io,
     js.layers,
     js.regularizers,
     jscope.testing,
@@ -240,6 +295,16 @@ def test_importing_jscope_imports_nothing_but_jax() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     third_party = {"chex", "flax", "optax", "haiku", "matplotlib", "sklearn", "tqdm", "orbax"}
     assert not third_party & set(ast.literal_eval(done.stdout))
+
+
+def test_what_few_programs_need_is_imported_when_it_is_used() -> None:
+    code = (
+        "import sys, jscope as js; edges = {'jscope.io', 'jscope.interop'}; "
+        "before = edges & set(sys.modules); js.restore, js.interop; "
+        "print([sorted(before), sorted(edges & set(sys.modules)), 'numpyro' in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == [[], ["jscope.interop", "jscope.io"], False]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, assert_type
 
 import jax
@@ -117,6 +117,14 @@ def trees(params: js.Params, x: Array) -> None:
     js.check(params, specs)
     assert_type(js.tree.select(params, "a/*"), js.Params)
     assert_type(js.tree.count(params), int)
+    assert_type(js.restore(params, params), tuple[js.Params, js.RestoreReport])
+    (restored, state), report = js.restore(specs, {"w": x}, {"/": "a/"}, cast=True)
+    assert_type((restored, state), tuple[js.Params, js.Params])
+    assert_type(report.missing, tuple[str, ...])
+    assert_type(js.restore((params, state), params)[0], tuple[js.Params, js.Params])
+    assert_type(js.restore({"opt": (x, params)}, params)[0], Mapping[str, Any])
+    opt, _ = js.restore([x, params], params)
+    assert_type(opt, Any)
     assert_type(js.regularization_loss(params, specs), Array)
     assert_type(js.apply_constraints(params, specs), js.Params)
     js.tree.map_with_name(lambda name, leaf: leaf, params)

@@ -20,11 +20,11 @@ Predicate: TypeAlias = Callable[[str, PyTree], object]
 Part: TypeAlias = Callable[[str], re.Match[str] | None]
 
 
-def choose(pattern: Pattern, items: Sequence[Item], *, allow_empty: bool) -> list[bool]:
+def choose(pattern: Pattern, items: Sequence[Item], *, allow_empty: bool | None) -> list[bool]:
     """Tells for each item whether ``pattern`` means it.
 
     Each pattern of a list has to mean something: a misspelt one among others would be as silent as
-    one alone.
+    one alone. ``allow_empty`` is None where a user has no such choice.
     """
     if _is_list(pattern):
         columns = [choose(one, items, allow_empty=allow_empty) for one in pattern]
@@ -33,11 +33,13 @@ def choose(pattern: Pattern, items: Sequence[Item], *, allow_empty: bool) -> lis
         is_meant = _predicate(pattern)
         chosen = [bool(is_meant(name, leaf)) for name, leaf in items]
     if not allow_empty and not any(chosen):
-        raise _refusal(pattern, [name for name, _ in items])
+        raise _refusal(pattern, [name for name, _ in items], has_choice=allow_empty is not None)
     return chosen
 
 
-def claim(patterns: Sequence[Pattern], items: Sequence[Item], *, allow_empty: bool) -> list[int]:
+def claim(
+    patterns: Sequence[Pattern], items: Sequence[Item], *, allow_empty: bool | None
+) -> list[int]:
     """Gives each item the number of the first pattern that means it; ``len(patterns)`` if none."""
     columns = [choose(pattern, items, allow_empty=allow_empty) for pattern in patterns]
     owners = [
@@ -48,19 +50,22 @@ def claim(patterns: Sequence[Pattern], items: Sequence[Item], *, allow_empty: bo
     if shadowed and not allow_empty:
         number = min(shadowed)
         names = [name for (name, _), hit in zip(items, columns[number], strict=True) if hit]
-        raise _taken(_text(patterns[number]), show(patterns[number]), names)
+        raise _taken(patterns[number], names, has_choice=allow_empty is not None)
     return owners
 
 
-def _taken(pattern: str, shown: str, names: Sequence[str]) -> EmptySelectionError:
+_CHOICE = " Pass allow_empty=True to allow an empty result."
+
+
+def _taken(pattern: Pattern, names: Sequence[str], *, has_choice: bool) -> EmptySelectionError:
     return EmptySelectionError(
-        f"The pattern {shown} selects nothing that the patterns before it leave.",
+        f"The pattern {show(pattern)} selects nothing that the patterns before it leave.",
         {
             "taken": some_of(names),
-            "fix": "the first pattern that matches takes a name: put the narrower pattern "
-            "first. Pass allow_empty=True to allow an empty result.",
+            "fix": "the first pattern that matches takes a name: put the narrower pattern first."
+            + _CHOICE * has_choice,
         },
-        pattern=pattern,
+        pattern=_text(pattern),
         near=tuple(names[:3]),
     )
 
@@ -135,7 +140,7 @@ def _matches(parts: Sequence[Part | None], path: Sequence[str]) -> bool:
     return bool(path) and first(path[0]) is not None and _matches(rest, path[1:])
 
 
-def _refusal(pattern: Pattern, names: Sequence[str]) -> EmptySelectionError:
+def _refusal(pattern: Pattern, names: Sequence[str], *, has_choice: bool) -> EmptySelectionError:
     if isinstance(pattern, str):
         kind = "glob" if is_glob(pattern) else "path"
     elif isinstance(pattern, re.Pattern):
@@ -147,8 +152,9 @@ def _refusal(pattern: Pattern, names: Sequence[str]) -> EmptySelectionError:
         show(pattern),
         kind,
         names=names,
-        scopes=_scopes(names),
+        scopes=scopes_of(names),
         instead=_instead(pattern, names) if isinstance(pattern, str) else None,
+        choice=_CHOICE * has_choice,
     )
 
 
@@ -169,6 +175,7 @@ def _nothing(
     names: Sequence[str],
     scopes: Sequence[str],
     instead: tuple[str, Sequence[str]] | None,
+    choice: str,
 ) -> EmptySelectionError:
     """With ``instead``, a glob that was perhaps meant and the names that it selects."""
     near: tuple[str, ...] = ()
@@ -186,14 +193,14 @@ def _nothing(
         {
             "near": quoted(near),
             "names": None if near else some_of(names),
-            "fix": f"{fix}. Pass allow_empty=True to allow an empty result.",
+            "fix": f"{fix}.{choice}",
         },
         pattern=pattern,
         near=near,
     )
 
 
-def _scopes(names: Sequence[str]) -> list[str]:
+def scopes_of(names: Sequence[str]) -> list[str]:
     """Every scope on the paths of ``names``, each once."""
     found: dict[str, None] = {}
     for name in names:
