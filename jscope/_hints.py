@@ -41,7 +41,7 @@ _SPELLINGS = {
     "jscope.initializers.orthogonal": "DeltaOrthogonal",
     "jscope.initializers.variance_scaling": "uniform_unit_scaling UniformScaling",
     "jscope.is_initializing": "running_init",
-    "jscope.io.open": "load_checkpoint NewCheckpointReader list_variables load_file safe_open",
+    "jscope.io.open": "load load_checkpoint NewCheckpointReader list_variables load_file safe_open",
     "jscope.io.save": "save_file save_checkpoint savez Saver",
     "jscope.jit": "function",
     "jscope.layers.average_pooling2d": "avg_pool avg_pool2d average_pool",

@@ -106,7 +106,11 @@ def test_inspect_reads_no_tensor(file: Path, capsys: pytest.CaptureFixture[str])
         code, out, error = ran(capsys, *command)
         assert (code, out, "CRC-32" in error) == (2, "", True)
     assert ran(capsys, "diff", path, path, "--no-verify")[0] == 0
-    assert ran(capsys, "inspect", file, "--verify")[0] == 0
+    code, out, _ = ran(capsys, "inspect", file, "--verify")
+    assert (code, out.splitlines()[-1]) == (0, "checksums of 5 tensors: the format has none")
+    js.io.save(path, {"w": np.arange(4.0)})
+    code, out, _ = ran(capsys, "inspect", path, "--verify")
+    assert (code, out.splitlines()[-1]) == (0, "checksums of 1 tensors: they agree")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +148,7 @@ def test_diff_tells_names_types_and_values(file: Path, capsys: pytest.CaptureFix
         "- net/dense/bias  float32[4]  (near 'net/dense/biases')\n"
         "+ net/dense/biases  float32[4]  (near 'net/dense/bias')\n"
         "! step  int64[] and int32[]\n"
-        "~ net/dense/kernel  float32[3,4]: 1 of 12 differ, the furthest by 0.5\n"
+        "~ net/dense/kernel  float32[3,4]: 1 of 12 differ, the furthest by 0.5 (absolute)\n"
         "1 in A alone, 1 in B alone, 1 of another type, 1 of other values, 2 equal\n",
         "",
     )
@@ -187,13 +191,14 @@ def test_with_a_tolerance_floats_of_different_dtypes_are_compared(
 ) -> None:
     other = file.with_name("other.safetensors")
     assert ran(capsys, "convert", file, other, "--dtype", "bf16")[0] == 0
-    assert ran(capsys, "diff", file, other)[1].splitlines()[-1] == (
-        "0 in A alone, 0 in B alone, 3 of another type, 0 of other values, 2 equal"
-    )
+    assert ran(capsys, "diff", file, other)[1].splitlines()[-2:] == [
+        "--rtol compares floats of different dtypes by their values",
+        "0 in A alone, 0 in B alone, 3 of another type, 0 of other values, 2 equal",
+    ]
     assert ran(capsys, "diff", file, other, "--rtol", "0.004")[0] == 0
     other = changed(file, net__dense__bias=np.array([1.0, np.nan, 3.0, 5.0], np.float64))
     assert ran(capsys, "diff", file, other, "--rtol", "0.004")[1] == (
-        "~ net/dense/bias  float32[4] and float64[4]: 1 of 4 differ, the furthest by 1\n"
+        "~ net/dense/bias  float32[4] and float64[4]: 1 of 4 differ, the furthest by 1 (absolute)\n"
         "0 in A alone, 0 in B alone, 0 of another type, 1 of other values, 4 equal\n"
     )
 
@@ -245,6 +250,13 @@ def test_convert_drops_and_casts_floats_only(
     np.testing.assert_array_equal(
         found["net/dense/kernel"], TREE["net/dense/kernel"].astype(ml_dtypes.bfloat16)
     )
+
+
+def test_convert_selects(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = file.with_name("new.safetensors")
+    options = ["--select", "net", "--drop", "re:Adam"]
+    assert ran(capsys, "convert", file, target, *options)[0] == 0
+    assert set(js.io.open(target)) == {"net/dense/bias", "net/dense/kernel", "net/norm/gamma"}
 
 
 def test_convert_turns_the_kernels_of_pytorch(
@@ -398,6 +410,7 @@ def test_trouble_is_a_report_and_exit_code_2(
         (["diff", "a", "b", "--rtol", "-1"], "-1 is no tolerance"),
         (["diff", "a", "b", "--rtol", "nan"], "nan is no tolerance"),
         (["diff", "a"], "the following arguments are required: B"),
+        (["inspect", "a", "--verify", "--no-verify"], "not allowed with argument --verify"),
     ],
 )
 def test_a_wrong_argument_is_exit_code_2(

@@ -514,6 +514,11 @@ def test_any_mapping_will_do() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "a path": (
+        lambda: js.interop.from_torch("model.safetensors"),  # type: ignore[arg-type]
+        errors.TreeTypeError,
+        "The state_dict must be a mapping, got str.\n  fix:    open the file: jscope.io.open(path).",
+    ),
     "a pattern that takes nothing": (
         lambda: js.interop.from_torch({"a.weight": X}, ["a/weight", "b/weight"]),
         errors.EmptySelectionError,

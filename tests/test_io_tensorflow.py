@@ -234,7 +234,8 @@ def test_a_file_of_data_that_is_not_there_is_told(tmp_path: Path) -> None:
     shutil.copytree(DATA / "v2_sharded", tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.ckpt.data-00001-of-00003").unlink()
     assert missing(tmp_path) == (
-        f"{tmp_path}/model.ckpt.data-00001-of-00003: there is no such file."
+        f"{tmp_path}/model.ckpt.data-00001-of-00003: there is no such file.\n"
+        "  fix:    a checkpoint is its .index and its .data files: fetch this one too."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,7 +62,9 @@ def from_torch(mapping: Mapping[str, Any], kernels: Pattern | None = None) -> Pa
       Params({'embed': {'weight': float32[9,3]},
               'head': {'kernel': float32[3,2], 'bias': float32[2]}})
     """
-    check_mapping("The state_dict", mapping, "pass module.state_dict().")
+    is_path = isinstance(mapping, str | os.PathLike)
+    fix = "open the file: jscope.io.open(path)." if is_path else "pass module.state_dict()."
+    check_mapping("The state_dict", mapping, fix)
     items = [(_slashed(name), leaf) for name, leaf in _leaves(mapping)]
     taken = [False] * len(items)
     if kernels is not None:

@@ -87,16 +87,18 @@ def random_module(
 
     As ``module``, with:
       prior: Distribution of NumPyro for each element of each variable; or ``{pattern:
-        distribution}`` with patterns of ``jscope.tree`` on full names, the first that matches
-        deciding, and what none matches staying a ``numpyro.param``. A distribution is expanded to
-        the shape of the variable; in its place may stand a function of the shape that gives one.
+        distribution}`` with patterns of ``jscope.tree`` on full names, those without ``name``, the
+        first that matches deciding, and what none matches staying a ``numpyro.param``. A
+        distribution is expanded to the shape of the variable; in its place may stand a function of
+        the shape that gives one.
 
     Raises:
       ArgumentError: (ValueError, TypeError) ``net`` is not what these return, or a prior is no
         distribution, or none of the shape of a variable.
       EmptySelectionError: (ValueError) a pattern selects nothing, or nothing that those before it
         leave.
-      RngError: (ValueError) an initial value is wanted and there is no key.
+      RngError: (ValueError) an initial value is wanted and there is no key. Where only samples are
+        wanted, NumPyro's own AssertionError says so.
       StateError: (ValueError) a handler gives params and not the state that belongs to them.
       InvalidNameError: (ValueError) ``name`` is no name.
       ImportError: NumPyro is not installed.

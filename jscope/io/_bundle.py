@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from jscope._report import dims
 from jscope.io._checkpoint import Checkpoint, Tensor
 from jscope.io._crc32c import masked_crc32c
 from jscope.io._dtypes import tensorflow_dtype
-from jscope.io._file import File, elements, file_error
+from jscope.io._file import File, elements, file_error, missing_file
 from jscope.io._ordered_code import part_key
 from jscope.io._protobuf import BYTES, FIXED32, VARINT, fields, signed, tag, text
 from jscope.io._slices import Extents, Part, boxes_of, extents_of, joined, shape_of
@@ -232,6 +233,12 @@ class _Bundle:
                     f"{entry.what} is in file {entry.shard} of {self._shards}, counted from 0"
                 )
             path = f"{self._prefix}.data-{entry.shard:05}-of-{self._shards:05}"
+            if not os.path.lexists(path):
+                raise missing_file(
+                    path,
+                    "there is no such file",
+                    "a checkpoint is its .index and its .data files: fetch this one too.",
+                )
             self._files[entry.shard] = File(path)
         data = _Data(self._files[entry.shard], entry)
         data.file.view(entry.offset, entry.size, entry.what)

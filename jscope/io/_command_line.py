@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from jscope.io._inspect import as_json, total_text, tree_text
 from jscope.io._open import open as open_checkpoint
 from jscope.io._save import save
 from jscope.tree._patterns import choose
+
+_UNCHECKED = ("safetensors", "npy")
+"""Formats without checksums."""
 
 EQUAL, DIFFERENT, TROUBLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -88,10 +91,10 @@ Writes A as B, .safetensors or .npz by its suffix, one tensor at a time. B appea
 whole, and takes the place of a file of that name.
 
 {_MAPS}
-{_PATTERNS}--drop and --transpose mean the new names.
+{_PATTERNS}--select, --drop and --transpose mean the new names.
 
 examples:
-  jscope convert model.ckpt-1000 weights.safetensors --drop 're:[Aa]dam' --dtype bfloat16
+  jscope convert model.ckpt-1000 weights.safetensors --drop 're:[Aa]dam|beta._power' --dtype bf16
   jscope convert pytorch.safetensors bert.safetensors --map names.json --transpose '**/kernel'
 """
 
@@ -131,7 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     inspect = _command(commands, "inspect", _inspect, "show what is in a checkpoint", _INSPECT)
     inspect.add_argument("path", metavar="PATH", help="the checkpoint")
     inspect.add_argument("--json", action="store_true", help="print JSON")
-    inspect.add_argument("--verify", action="store_true", help="read all tensors, and check them")
     _patterns(inspect, "--select", "show only these")
     _patterns(inspect, "--drop", "leave these out")
     compare = _command(commands, "diff", _diff, "compare two checkpoints", _DIFF)
@@ -150,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("path", metavar="A", help="the checkpoint")
     write.add_argument("other", metavar="B", help="the file to write")
     write.add_argument("--map", metavar="FILE", help="new names for the tensors of A")
+    _patterns(write, "--select", "write only these")
     _patterns(write, "--drop", "leave these out")
     _patterns(write, "--transpose", "turn PyTorch's [out, in, ...] kernels into [..., in, out]")
     write.add_argument("--dtype", type=_float_dtype, help="dtype of all floats, such as bfloat16")
@@ -157,9 +160,10 @@ def _parser() -> argparse.ArgumentParser:
         "--max-shard-bytes", type=int, metavar="N", help="several files and an index"
     )
     for each in (inspect, compare, write):
-        each.add_argument(
-            "--no-verify", action="store_true", help="skip the checksums of the files"
-        )
+        checks = each.add_mutually_exclusive_group()
+        checks.add_argument("--no-verify", action="store_true", help="skip the checksums")
+        if each is inspect:
+            checks.add_argument("--verify", action="store_true", help="read and check all tensors")
     return parser
 
 
@@ -202,6 +206,9 @@ def _inspect(given: argparse.Namespace) -> int:
         print(json.dumps(as_json(checkpoint), indent=2))
     else:
         _show(tree_text(checkpoint))
+        if given.verify:
+            has = "the format has none" if checkpoint.format in _UNCHECKED else "they agree"
+            print(f"checksums of {len(checkpoint):,} tensors: {has}")
     return 0
 
 
@@ -218,9 +225,8 @@ def _diff(given: argparse.Namespace) -> int:
 def _convert(given: argparse.Namespace) -> int:
     checkpoint = _opened(given.path, given)
     names = _names(checkpoint, given.map)
-    if given.drop:
-        dropped = _chosen(given.drop, names)
-        names = {new: old for new, old in names.items() if new not in dropped}
+    kept = _chosen_of(given, names)
+    names = {new: old for new, old in names.items() if new in kept}
     turned = _chosen(given.transpose, names) if given.transpose else set()
     with _progress("writing", checkpoint.nbytes) as advance:
         result = convert(checkpoint, names, dtype=given.dtype, turned=turned, advance=advance)
@@ -244,10 +250,13 @@ def _chosen(patterns: Sequence[str], names: Iterable[str]) -> set[str]:
 
 def _kept(checkpoint: Checkpoint, given: argparse.Namespace, other: Iterable[str]) -> Checkpoint:
     """What --select means, without what --drop does; each pattern means something here or there."""
-    names = dict.fromkeys([*checkpoint, *other])
-    kept = _chosen(given.select, names) if given.select else set(names)
-    kept -= _chosen(given.drop, names) if given.drop else set()
+    kept = _chosen_of(given, dict.fromkeys([*checkpoint, *other]))
     return checkpoint.select(lambda name, _: name in kept, allow_empty=True)
+
+
+def _chosen_of(given: argparse.Namespace, names: Collection[str]) -> set[str]:
+    kept = _chosen(given.select, names) if given.select else set(names)
+    return kept - _chosen(given.drop, names) if given.drop else kept
 
 
 def _names(checkpoint: Checkpoint, file: str | None) -> dict[str, str]:

@@ -23,6 +23,8 @@ class Difference:
 
     lines: Mapping[str, Sequence[str]]
     equal: int
+    by_dtype: bool
+    """Whether floats of other dtypes were not compared, for the want of a tolerance."""
 
     def __bool__(self) -> bool:
         return any(self.lines.values())
@@ -30,7 +32,8 @@ class Difference:
     def __str__(self) -> str:
         counts = [f"{len(lines):,} {kind}" for kind, lines in self.lines.items()]
         every = itertools.chain.from_iterable(self.lines.values())
-        return "\n".join([*every, ", ".join([*counts, f"{self.equal:,} equal"])])
+        hint = ["--rtol compares floats of different dtypes by their values"] * self.by_dtype
+        return "\n".join([*every, *hint, ", ".join([*counts, f"{self.equal:,} equal"])])
 
 
 def diff(
@@ -46,12 +49,13 @@ def diff(
     With a tolerance, floats of different dtypes are compared by their values. ``advance`` is told
     of the bytes of the left one.
     """
-    types, values, equal = [], [], 0
+    types, values, equal, by_dtype = [], [], 0, False
     for name in left:
         if name not in right:
             continue
         if not _comparable(name, left, right, by_value=bool(rtol or atol)):
             types.append(f"! {name}  {_type(name, left)} and {_type(name, right)}")
+            by_dtype |= _comparable(name, left, right, by_value=True)
         elif line := _compare(name, left, right, rtol, atol):
             values.append(line)
         else:
@@ -63,7 +67,7 @@ def diff(
         "of another type": types,
         "of other values": values,
     }
-    return Difference(lines, equal)
+    return Difference(lines, equal, by_dtype)
 
 
 def _type(name: str, checkpoint: Checkpoint) -> str:
@@ -97,7 +101,7 @@ def _compare(
         return None
     types = " and ".join(dict.fromkeys([_type(name, left), _type(name, right)]))
     count = f"{differing:,} of {arrays[0].size:,}"
-    return f"~ {name}  {types}: {count} differ, the furthest by {largest:.3g}"
+    return f"~ {name}  {types}: {count} differ, the furthest by {largest:.3g} (absolute)"
 
 
 def _chunks(left: np.ndarray, right: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
