@@ -125,8 +125,18 @@ def _no_key(key: str) -> KeyError:
     )
 
 
+RESTORED = "restore returns two things: params, report = jscope.restore(...)."
+
+
+def is_restored(value: object) -> bool:
+    """Whether it is all that ``restore`` returns; told by a name, for this file imports no io."""
+    return isinstance(value, tuple) and [type(x).__name__ for x in value[-1:]] == ["RestoreReport"]
+
+
 def not_a_mapping(what: str, value: object, *, has_state: bool = False) -> TreeTypeError:
-    if what == "specs":
+    if is_restored(value):
+        fix = RESTORED
+    elif what == "specs":
         fix = "pass what net.specs(...) returned."
     elif what == "state" and has_state:
         fix = "call apply(params, state, rng, ...) with the state that init returned."

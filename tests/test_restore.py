@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 import jscope as js
 from jscope import errors
 from jscope.io._checkpoint import Checkpoint, Tensor
+from jscope.io._convert import new_names
 from jscope.io._file import File
 
 SCRIPT = Path(__file__).parent / "restore_on_devices.py"
@@ -454,9 +455,13 @@ def test_no_finite_value_becomes_infinite(value: float, wanted: Any, kept: bool,
         errors.CheckError, match=rf"with values beyond {wanted}( \(from .*\))?, should"
     ):
         js.restore(target, source, transforms=transforms, cast=True)
+    source["other"] = target["other"] = np.ones(1, np.float32)
+    transforms = None if how is None else {"other": np.positive, "": how}
+    if isinstance(how, str):
+        transforms = {"w" if how == "stack" else "layer_0": how}
     result, report = js.restore(target, source, transforms=transforms, cast=True, strict=False)
     chex.assert_trees_all_equal(result, js.Params(target))
-    assert list(report.mismatched) == list(js.tree.flatten(target))
+    assert list(report.mismatched) == [x for x in js.tree.flatten(target) if x != "other"]
 
 
 def test_the_order_of_bytes_is_no_part_of_a_dtype() -> None:
@@ -577,18 +582,57 @@ def test_without_strict_the_targets_own_arrays_are_kept() -> None:
         unused=("a/wx",),
         mismatched={"c": ("float32[2]", "float32[4]")},
         arrays={"d": "float32[2]"},
+        others={
+            "a/w": "kept yours: nothing in the source",
+            "a/v": "left out: nothing in the source",
+            "b/x": "left out: nothing in the source",
+            "c": "kept yours: the source has float32[4], not float32[2]",
+        },
     )
     assert repr(report) == (
         "RestoreReport: 1 restored, 3 missing, 1 unused, 1 mismatched.\n"
         "  target  source\n"
-        "  a/w     -       missing\n"
-        "  a/v     -       missing\n"
-        "  b/x     -       missing\n"
-        "  c       -       float32[4], not float32[2]\n"
+        "  a/w     -       kept yours: nothing in the source\n"
+        "  a/v     -       left out: nothing in the source\n"
+        "  b/x     -       left out: nothing in the source\n"
+        "  c       -       kept yours: the source has float32[4], not float32[2]\n"
         "  d       d       float32[2]\n"
         "  -       a/wx    unused"
     )
     assert pickle.loads(pickle.dumps(report)) == report
+
+
+def test_a_report_says_what_became_of_the_targets_own() -> None:
+    target = {"head": {"w": full(0, 8, 3)}, "h": full(0, 2), "s": full(0, 3, 2), "t": empty(2)}
+    source = {"old/w": full(1, 8, 10), "h": full(1, 2, dtype=np.float16), "t": full(1, 2)}
+    source |= {**layers(2), "b": full(1)}
+    renamed = {"old/": "head/", "h": "h", "b": "b", re.compile("^(layer_.*)/w"): r"\1/s"}
+    _, report = js.restore(
+        target | {"b": full(0)}, source, renamed, transforms={"s": "stack"}, strict=False
+    )
+    assert str(report) == (
+        "RestoreReport: 1 restored, 2 missing, 3 unused, 2 mismatched.\n"
+        "  target  source\n"
+        "  s       -          kept yours: layer_2 of 3 is not there\n"
+        "  t       -          left out: the source has it, and the map does not take it\n"
+        "  head/w  -          kept yours: the source has float32[8,10] (from old/w), not "
+        "float32[8,3]\n"
+        "  h       -          kept yours: the source has float16[2], not float32[2] "
+        "(cast=True takes it)\n"
+        "  b       b          float32[]\n"
+        "  -       t          unused\n"
+        "  -       layer_0/w  unused\n"
+        "  -       layer_1/w  unused"
+    )
+
+
+def test_a_report_says_what_would_have_given_a_stack() -> None:
+    target = {"n": {"w": full(0, 2, 2)}, "b": empty()}
+    source = {f"n/{name}": layer for name, layer in layers(2).items()} | {"b": full(1)}
+    _, report = js.restore(target, source, strict=False)
+    assert report.others == {
+        "n/w": "kept yours: its layers are there (add {'n': 'stack'} to transforms)"
+    }
 
 
 def test_a_report_is_folded_and_cuts_no_name() -> None:
@@ -635,6 +679,20 @@ def layers(count: int) -> dict[str, np.ndarray]:
 
 NET = js.transform(lambda: js.get_variable("w", [2]))
 TO_MAP = "fix:        map names, {'old/': 'new/'}; or keep the target's own values of what is missing by strict=False."
+NOT_ALL = "fix:        strict=False keeps the target's own values of a part, and here nothing is restored."
+
+
+def to_transform(words: dict[str, str]) -> str:
+    return (
+        f"fix:        add {words} to transforms; or keep the target's own values of what is "
+        "missing by strict=False."
+    )
+
+
+NARROW = (
+    'fix:        narrow the pattern of "stack" in transforms to the scope of the stack; or keep '
+    "the target's own values of what is missing by strict=False."
+)
 CORRECT = "  fix:    correct the name; for a pattern write re.compile(...)."
 FORMS = (
     "  fix:    {'old/': 'new/'} for scopes ('/' is the root), {'a/w': 'b/w'} for names, "
@@ -670,6 +728,78 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "  mismatched: b is float16[3], should be float32[3] (cast=True takes it)\n"
         "  mismatched: c is float32[2], should be int32[2]\n"
         f"  {CAST.format('c', 'int32')}",
+    ),
+    "nothing for what is not strict": (
+        restoring(
+            target={"a": full(0, 2), "b": empty(3), "c": empty(1)},
+            source={"a": full(1, 2, dtype=np.float16), "b": full(1, 4)},
+            strict=False,
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 1 missing, 0 unused, 2 mismatched.\n"
+        "  missing:    c\n"
+        "  mismatched: a is float16[2], should be float32[2] (cast=True takes it)\n"
+        "  mismatched: b is float32[4], should be float32[3]\n"
+        "  fix:        map names, {'old/': 'new/'}.\n"
+        f"  {NOT_ALL}",
+    ),
+    "only a function's shapes for what is not strict": (
+        restoring(
+            {"/": "/"},
+            target={"w": full(0, 2, 3)},
+            source={"w": full(1, 2, 3)},
+            transforms={"w": np.transpose},
+            strict=False,
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 0 missing, 1 mismatched.\n"
+        "  mismatched: w is float32[3,2] by transforms['w'], should be float32[2,3]\n"
+        f"  {NOT_ALL}",
+    ),
+    "axes in reverse": (
+        restoring(
+            target={
+                "n": {
+                    "a": {"kernel": empty(2, 3)},
+                    "b": {"kernel": empty(5, 3)},
+                    "c": {"kernel": empty(2, 2)},
+                },
+                "some": {"v": empty(2, 3)},
+                "other": {"v": empty(3, 2)},
+                "s": empty(2, 3, 4),
+                "x": empty(4),
+            },
+            source={
+                "n/a/kernel": full(1, 3, 2),
+                "n/b/kernel": full(1, 3, 5),
+                "n/c/kernel": full(1, 2, 2),
+                "some/v": full(1, 3, 2),
+                "other/v": full(1, 3, 2),
+                **{f"layer_{i}/s": full(1, 4, 3) for i in range(2)},
+            },
+            transforms={"s": "stack"},
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 1 missing, 0 unused, 4 mismatched.\n"
+        "  missing:    x\n"
+        "  mismatched: n/a/kernel is float32[3,2], should be float32[2,3]\n"
+        "  mismatched: n/b/kernel is float32[3,5], should be float32[5,3]\n"
+        "  mismatched: some/v is float32[3,2], should be float32[2,3]\n"
+        "  mismatched: s is layers of float32[4,3] (from layer_0/s, layer_1/s), should be "
+        "float32[2,3,4]\n"
+        "  fix:        map names, {'old/': 'new/'}; or keep the target's own values of what is "
+        "missing or does not fit by strict=False.\n"
+        "  fix:        turn the axes round, transforms={'**/kernel': numpy.transpose, "
+        "'some/v': numpy.transpose, '**/s': numpy.transpose}.",
+    ),
+    "missing and mismatched": (
+        restoring(target={"a": empty(2), "b": empty(4)}, source={"b": full(1, 3)}),
+        errors.CheckError,
+        "The source does not fit the target: 1 missing, 0 unused, 1 mismatched.\n"
+        "  missing:    a\n"
+        "  mismatched: b is float32[3], should be float32[4]\n"
+        "  fix:        map names, {'old/': 'new/'}; or keep the target's own values of what is "
+        "missing or does not fit by strict=False.",
     ),
     "11.1: a name of the scope that the source lacks": (
         restoring({"old/": "new/"}, target={"new": {"w": empty(2), "zzz": empty(2)}}),
@@ -862,7 +992,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         errors.EmptySelectionError,
         "The target has no 'n/layer_0/w', which the map's 'l': 'n/layer_0/w' names.\n"
         "  near:   'n/w'\n"
-        "  fix:    'n/w' is a stack of layers: add {'n/w': 'stack'} to transforms.",
+        "  fix:    'n' is a stack of layers: add {'n': 'stack'} to transforms.",
     ),
     "a scope of a layer for a stack": (
         restoring({"l/": "n/layer_0/"}, source={"l/w": full(1)}, target={"n": {"w": empty(1)}}),
@@ -877,7 +1007,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "  source: 'l/layer_0/w'\n"
         "  gives:  'n/layer_0/w'\n"
         "  near:   'n/w'\n"
-        "  fix:    'n/w' is a stack of layers: add {'n/w': 'stack'} to transforms.",
+        "  fix:    'n' is a stack of layers: add {'n': 'stack'} to transforms.",
     ),
     "a regex that gives layers for a stack": (
         restoring(
@@ -890,7 +1020,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "  source: 'h0/w', 'h1/w'\n"
         "  gives:  'n/layer_0/w', 'n/layer_1/w'\n"
         "  near:   'n/w'\n"
-        "  fix:    'n/w' is a stack of layers: add {'n/w': 'stack'} to transforms.",
+        "  fix:    'n' is a stack of layers: add {'n': 'stack'} to transforms.",
     ),
     "a stack for layers": (
         restoring(
@@ -910,10 +1040,27 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ),
         errors.CheckError,
         "The source does not fit the target: 2 missing, 1 unused, 0 mismatched.\n"
-        "  missing:    n/w (its layers are there: add {'n/w': 'stack'} to transforms)\n"
+        "  missing:    n/w (its layers are there)\n"
         "  missing:    n/v (near 'n/layer_0/v')\n"
         "  unused:     n/layer_0/v (near 'n/v')\n"
-        f"  {TO_MAP}",
+        f"  {to_transform({'n': 'stack'})}",
+    ),
+    "layers for stacks of a scope that has more": (
+        restoring(
+            target={"n": {"w": empty(2, 2), "v": empty(2, 2), "b": empty(1)}, "w": empty(2, 2)},
+            source={
+                **{f"n/{name}": x for name, x in layers(2).items()},
+                **{f"n/layer_{i}/v": full(i, 2) for i in range(2)},
+                **layers(2),
+                "n/b": full(1, 1),
+            },
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 3 missing, 0 unused, 0 mismatched.\n"
+        "  missing:    n/w (its layers are there)\n"
+        "  missing:    n/v (its layers are there)\n"
+        "  missing:    w (its layers are there)\n"
+        f"  {to_transform({'n/w': 'stack', 'n/v': 'stack', 'w': 'stack'})}",
     ),
     "a stack for layers without a map": (
         restoring(
@@ -922,9 +1069,124 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ),
         errors.CheckError,
         "The source does not fit the target: 2 missing, 0 unused, 0 mismatched.\n"
-        "  missing:    n/layer_0/w ('n/w' is there: add {'n/layer_*/': 'unstack'} to transforms)\n"
+        "  missing:    n/layer_0/w ('n/w' is there)\n"
         "  missing:    n/layer_0/v\n"
-        f"  {TO_MAP}",
+        f"  {to_transform({'n/layer_*/': 'unstack'})}",
+    ),
+    **{
+        f"names with dots, {old} to {new}": (
+            restoring({old: new}, target={"n": {"w": empty()}}, source={"t.h.w": full(1)}),
+            errors.ArgumentError,
+            f"The entry {old!r}: {new!r} has a scope of the source, whose names have dots, which "
+            "are no scopes.\n"
+            rf'  fix:    write {{re.compile(r"^{regex}\."): "{scope}"}}, or give '
+            "jscope.interop.from_torch(source), which makes scopes of dots.",
+        )
+        for old, new, regex, scope in [
+            ("t.h.", "n/", r"t\.h", "n/"),
+            ("t.h/", "n/", r"t\.h", "n/"),
+            ("t/h/", "n/", r"t\.h", "n/"),
+            ("t/", "/", "t", ""),
+            ("t", "n", "t", "n/"),
+            ("t.", "n.", "t", "n/"),
+        ]
+    },
+    **{
+        f"the wrong way round, {old} to {new}": (
+            restoring(
+                {old: new},
+                target={"q": {"in": {"kernel": empty()}}},
+                source={"theirs/in/weights": full(1)},
+            ),
+            errors.ArgumentError,
+            f"The entry {old!r}: {new!r} goes from the target to the source.\n"
+            f"  fix:    the map runs from source to target: turn it round, {new!r}: {old!r}.",
+        )
+        for old, new in [
+            ("q/in/kernel", "theirs/in/weights"),
+            ("q/", "theirs/"),
+            ("/", "theirs/"),
+            ("q/in/", "/"),
+        ]
+    },
+    "slots are near last": (
+        restoring(
+            {"/": "/"},
+            target={"a": {"w": empty(2)}, "z": empty(3)},
+            source={"w": full(1, 2), "w/w": full(1, 2), "a/v/w": full(1, 2), "a/v": full(1, 2)}
+            | {"k/s": full(1, 3), "k": full(1, 3)},
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 2 missing, 0 mismatched.\n"
+        "  missing:    a/w (near 'a/v', 'w', 'a/v/w')\n"
+        "  missing:    z (of its shape and dtype: 'k', 'k/s')\n"
+        "  fix:        give each a source in the map; or keep the target's own values of what is "
+        "missing by strict=False.",
+    ),
+    "a name of the source with slots": (
+        restoring({"ww": "b"}, source={"w/ww": full(1, 3), "w": full(1, 3)}),
+        errors.EmptySelectionError,
+        "The source has no 'ww', which the map's 'ww': 'b' names.\n"
+        f"  near:   'w', 'w/ww'\n{CORRECT}",
+    ),
+    "a regular expression as text": (
+        restoring({r"re:^old/(\w+)$": r"new/\1"}),
+        errors.ArgumentError,
+        r"The entry 're:^old/(\\w+)$': 'new/\\1' has a regular expression as text."
+        "\n"
+        r"  fix:    write {re.compile('^old/(\\w+)$'): 'new/\\1'}.",
+    ),
+    "all that restore returns as the source": (
+        restoring(source=js.restore({"w": empty()}, {"w": full(1)})),
+        errors.ArgumentError,
+        "The source must be a Checkpoint, or a mapping of names to arrays, got (Params({'w': "
+        "float32[]}), RestoreReport: 1 restored, 0 m... of type tuple.\n"
+        "  fix:    restore returns two things: params, report = jscope.restore(...).",
+    ),
+    "all that restore returns as the target": (
+        restoring(target=js.restore({"w": empty()}, {"w": full(1)})),
+        errors.ArgumentError,
+        "The target must be params, a pair (params, state), what net.specs(...) returned, or "
+        "another tree of arrays, got (Params({'w': float32[]}), RestoreReport: 1 restored, 0 m... "
+        "of type tuple.\n"
+        "  fix:    restore returns two things: params, report = jscope.restore(...).",
+    ),
+    **{
+        f"all that restore returns for {what}": (
+            call,
+            errors.TreeTypeError,
+            f"{what} must be a nested mapping of names to arrays, got tuple.\n"
+            "  fix:    restore returns two things: params, report = jscope.restore(...).",
+        )
+        for what, call in {
+            "params": lambda: NET.apply(js.restore(NET.init(0), NET.init(0)), None),
+            "state": lambda: js.transform_with_state(lambda: None).apply(
+                {}, js.restore({"w": empty()}, {"w": full(1)}), None
+            ),
+        }.items()
+    },
+    "several entries that mean nothing": (
+        restoring({"old/w": "new/ww", "old/deep/v": "new/deep/v", "bb": "b"}),
+        errors.EmptySelectionError,
+        "2 entries of the map mean nothing.\n"
+        "The target has no 'new/ww', which the map's 'old/w': 'new/ww' names.\n"
+        f"  near:   'new/w'\n{CORRECT}\n"
+        f"The source has no 'bb', which the map's 'bb': 'b' names.\n  near:   'b'\n{CORRECT}",
+    ),
+    "names with dots without a map": (
+        restoring(
+            target={"head": {"bias": empty(), "kernel": empty(2)}},
+            source={"head.bias": full(1), "head.weight": full(1, 3)},
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 2 missing, 2 unused, 0 mismatched.\n"
+        "  missing:    head/bias (near 'head.bias')\n"
+        "  missing:    head/kernel\n"
+        "  unused:     head.bias (near 'head/bias')\n"
+        "  unused:     head.weight\n"
+        r'  fix:        map the dots of names, {re.compile(r"\."): "/"}, or give '
+        "jscope.interop.from_torch(source), which makes scopes of dots; or keep the target's own "
+        "values of what is missing by strict=False.",
     ),
     "a regex that gives nothing": (
         restoring({re.compile("^old/"): "n/"}),
@@ -1340,9 +1602,74 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
             target={"w": empty(2, 2)}, source={"w": full(1, 2, 2)}, transforms={"w": "stack"}
         ),
         errors.CheckError,
+        "The source does not fit the target: 1 missing, 0 unused, 0 mismatched.\n"
+        "  missing:    w (the source has it as it is, with no layers)\n"
+        f"  {NARROW}",
+    ),
+    **{
+        f"a pattern that is too wide, map {assignment_map}": (
+            restoring(
+                assignment_map,
+                target={"e": empty(3), "n": {"w": empty(2, 2)}},
+                source={"e": full(1, 3), **{f"n/{k}": x for k, x in layers(2).items()}},
+                transforms={"**": "stack"},
+            ),
+            errors.CheckError,
+            f"The source does not fit the target: 1 missing,{unused} 0 mismatched.\n"
+            "  missing:    e (the source has it as it is, with no layers)\n"
+            f"  {NARROW}",
+        )
+        for assignment_map, unused in [(None, " 0 unused,"), ({"/": "/"}, "")]
+    },
+    "a layer too few under a map": (
+        restoring(
+            {"l/": "/"},
+            target={"n": {"w": empty(2, 2)}},
+            source={"l/n/v": full(1), "l/layer_0/n/w": full(1, 2)},
+            transforms={"**": "stack"},
+        ),
+        errors.CheckError,
+        "The source does not fit the target: 1 missing, 0 mismatched.\n"
+        "  missing:    n/w (layer_1 of 2 is not there)\n"
+        "  fix:        give each a source in the map; or keep the target's own values of what is "
+        "missing by strict=False.",
+    ),
+    "no layers at all": (
+        restoring(target={"w": empty(2, 2)}, source={"v": full(1)}, transforms={"w": "stack"}),
+        errors.CheckError,
         "The source does not fit the target: 1 missing, 1 unused, 0 mismatched.\n"
         "  missing:    w (no layers layer_0, layer_1, ... of it)\n"
-        f"  unused:     w (near 'w')\n  {TO_MAP}",
+        f"  unused:     v\n  {TO_MAP}",
+    ),
+    "a name under stack that is no stack": (
+        restoring(
+            {"b": "q/in/kernel"},
+            target={"q": {"in": {"kernel": empty(3)}, "mid": {"w": empty(2, 2)}}},
+            transforms={"q": "stack"},
+        ),
+        errors.EmptySelectionError,
+        "The map's 'b': 'q/in/kernel' gives 'q/in/kernel' itself, and no layers to stack.\n"
+        "  fix:    'q/in/kernel' is under \"stack\" in transforms: map to its layers, "
+        "q/layer_0/in/kernel, or narrow the pattern to the scope of the stack.",
+    ),
+    "a scope under stack that is no stack": (
+        restoring(
+            {"b/": "e/"},
+            source={"b/w": full(1, 3)},
+            target={"e": {"w": empty(3)}},
+            transforms={"**": "stack"},
+        ),
+        errors.EmptySelectionError,
+        "The map's 'b/': 'e/' gives 'e/w' itself, and no layers to stack.\n"
+        "  fix:    'e/w' is under \"stack\" in transforms: map to its layers, e/layer_0/w, or "
+        "narrow the pattern to the scope of the stack.",
+    ),
+    "a name without a scope under stack": (
+        restoring({"b": "w"}, target={"w": empty(3)}, transforms={"**": "stack"}),
+        errors.EmptySelectionError,
+        "The map's 'b': 'w' gives 'w' itself, and no layers to stack.\n"
+        "  fix:    'w' is under \"stack\" in transforms: map to its layers, layer_0/w, or "
+        "narrow the pattern to the scope of the stack.",
     ),
     "layers at two places": (
         restoring(
@@ -1394,6 +1721,55 @@ def test_what_is_wrong_is_told_whole(name: str) -> None:
     assert str(raised.value) == text
     assert type(raised.value) is kind
     assert str(pickle.loads(pickle.dumps(raised.value))) == text
+
+
+PREFIXES: list[tuple[list[str], dict[str, str]]] = [
+    (["params/n/w", "params/v"], {"params/": "/"}),
+    (["a/params/n/w", "a/params/v"], {"a/params/": "/"}),
+    (["opt/mu/n/w", "opt/mu/v", "params/n/w", "params/v"], {"params/": "/"}),
+    (["0/n/w", "1/v"], {"0/": "/", "1/": "/"}),
+    (["params/n/w", "v"], {"params/": "/", "/": "/"}),
+    (["0/n/w", "b/0/v", "1/v"], {"0/": "/", "1/": "/"}),
+    (["params/n/w", "params/v", "v"], {"params/": "/"}),
+    (["0/n/w", "1/v", "1/n/w", "2/n/w"], {"1/": "/"}),
+    (["params/n/w"], {"old/": "new/"}),
+    (["n/wx", "vx"], {"old/": "new/"}),
+]
+
+
+@pytest.mark.parametrize(("names", "wanted"), PREFIXES)
+def test_a_map_of_the_scopes_that_are_too_much_is_told(
+    names: list[str], wanted: dict[str, str]
+) -> None:
+    target, source = {"n": {"w": empty()}, "v": empty()}, {name: full(1) for name in names}
+    fix = f"  fix:        map names, {wanted}; or keep the target's own values of"
+    with pytest.raises(errors.CheckError) as raised:
+        js.restore(target, source)
+    assert fix in str(raised.value)
+    if "old/" not in wanted:
+        assert not js.restore(target, source, wanted)[1].missing
+
+
+def test_a_slip_in_a_map_to_any_name_is_not_taken_for_a_map_turned_round() -> None:
+    with pytest.raises(errors.EmptySelectionError, match="The source has no scope 'oldd'"):
+        new_names(["old/w", "b"], {"oldd/": "/"})
+
+
+def test_no_map_is_told_that_brings_two_sources() -> None:
+    target, source = {name: empty() for name in "uvw"}, ["0/u", "0/w", "1/v", "1/w"]
+    with pytest.raises(errors.CheckError, match=r"map names, \{'old/': 'new/'\}; or"):
+        js.restore(target, {name: full(1) for name in source})
+    with pytest.raises(errors.CheckError, match=r"map names, \{'old/': 'new/'\}; or"):
+        js.restore(target, {name: full(1) for name in ["w", "v", "x/v", "x/u"]})
+
+
+def test_ten_entries_that_mean_nothing_are_told_at_most() -> None:
+    with pytest.raises(errors.EmptySelectionError) as raised:
+        js.restore(TARGET, SOURCE, {f"x{i}/": "new/" for i in range(20)})
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "10 or more entries of the map mean nothing."
+    assert sum(line.startswith("The source has no scope 'x") for line in lines) == 10
+    assert raised.value.pattern == "x0"
 
 
 def test_the_facts_of_a_misfit_are_names() -> None:

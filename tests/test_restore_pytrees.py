@@ -28,6 +28,8 @@ PARAMS, STATE = js.transform_with_state(net).init(0)
 ADAM = optax.adam(1e-3)
 OPT = jax.tree.map(lambda x: x + jnp.ones([], x.dtype), ADAM.init(PARAMS))
 
+HAIKU = {f"mlp/~/linear_{i}": {"w": jnp.full([2, 2], float(i)), "b": jnp.ones(2)} for i in range(2)}
+
 
 class Pair(NamedTuple):
     fast: Any
@@ -58,6 +60,10 @@ TREES: dict[str, Any] = {
     "schedules and masks": optax.chain(
         optax.clip(1.0), optax.masked(optax.sgd(0.1, momentum=0.9), jax.tree.map(jnp.ndim, PARAMS))
     ).init(PARAMS),
+    "keys with slashes": HAIKU,
+    "keys with slashes in a tree": {"params": HAIKU, "opt": ADAM.init(HAIKU), "step": 7},
+    "a pair with keys with slashes": (HAIKU, HAIKU),
+    "keys with slashes beside params": {"theirs": HAIKU, "ours": PARAMS},
     "of NumPy": ({"w": np.arange(3.0)}, [np.arange(4)]),
 }
 
@@ -160,6 +166,16 @@ def test_a_number_is_of_its_kind(number: Any, found: Any, text: str) -> None:
     assert str(raised.value).splitlines()[1] == f"  mismatched: {text}"
 
 
+def test_keys_with_slashes_are_parts_of_names() -> None:
+    source = {"net/linear_0/w": np.ones([2, 2], np.float32)}
+    result, report = js.restore(HAIKU, source, {"net/": "mlp/~/"}, cast=True, strict=False)
+    assert type(result) is dict
+    assert result.keys() == HAIKU.keys()
+    assert result["mlp/~/linear_0"]["w"].tolist() == [[1, 1], [1, 1]]
+    assert result["mlp/~/linear_1"]["w"] is HAIKU["mlp/~/linear_1"]["w"]
+    assert report.restored == {"mlp/~/linear_0/w": "net/linear_0/w"}
+
+
 def test_without_strict_the_trees_own_leaves_are_kept() -> None:
     own = {"a": [jnp.ones(2), None, 5], "b": (np.ones(3), PARAMS)}
     result, report = js.restore(own, {"a/0": np.zeros(2, np.float32), "b/0": 1.0}, strict=False)
@@ -187,7 +203,7 @@ WRONG: dict[str, tuple[Any, Mapping[str, Any], dict[str, Any], type[Exception], 
     ),
     "an abstract leaf does not fit": (
         [EMPTY, np.ones(3)],
-        {"0": np.ones(3, np.float32), "1": np.ones(4)},
+        {"0": np.ones(3, np.float32), "1": np.ones(3)},
         {"strict": False},
         errors.CheckError,
         "The source does not fit the target: 0 missing, 1 mismatched.\n"
@@ -195,7 +211,7 @@ WRONG: dict[str, tuple[Any, Mapping[str, Any], dict[str, Any], type[Exception], 
     ),
     "a function's shape for an abstract leaf": (
         [EMPTY, np.ones(3)],
-        {"0": np.ones(2, np.float32)},
+        {"0": np.ones(2, np.float32), "1": np.ones(3)},
         {"strict": False, "transforms": {"0": np.sum}},
         errors.CheckError,
         "The source does not fit the target: 0 missing, 1 mismatched.\n"

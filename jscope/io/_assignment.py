@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from jscope._arguments import bad_argument
-from jscope.errors import ArgumentError, NameClashError
+from jscope.errors import ArgumentError, EmptySelectionError, NameClashError
+from jscope.io._entries import Entry, entry_error, is_scope, shown
 from jscope.io._layers import Names
-from jscope.io._offers import Entry, Offer, Origin, entry_error, is_scope, offers_of, shown
+from jscope.io._offers import Offer, Origin, offers_of
 
 AssignmentMap: TypeAlias = Mapping[Any, Any] | Sequence[tuple[Any, Any]]
+
+_TOLD = 10
+"""How many entries that mean nothing are told; near names of each take their time."""
 
 
 def entries_of(assignment_map: AssignmentMap) -> list[Entry]:
@@ -85,10 +89,28 @@ def assign(entries: Iterable[Entry], sources: Names, targets: Names) -> dict[str
       Name of the target -> origin, for what an entry brings something to.
     """
     offers: dict[str, list[Offer]] = {}
+    wrong: list[EmptySelectionError] = []
     for entry in entries:
-        for name, offer in offers_of(entry, sources, targets):
-            offers.setdefault(name, []).append(offer)
+        try:
+            for name, offer in offers_of(entry, sources, targets):
+                offers.setdefault(name, []).append(offer)
+        except EmptySelectionError as error:
+            wrong.append(error)
+            if len(wrong) == _TOLD:
+                break
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else _all_of(wrong)
     return {name: _best(name, rivals) for name, rivals in offers.items()}
+
+
+def _all_of(wrong: Sequence[EmptySelectionError]) -> EmptySelectionError:
+    """One error of several entries; its facts are those of the first."""
+    count = f"{len(wrong)} or more" if len(wrong) == _TOLD else len(wrong)
+    return EmptySelectionError(
+        "\n".join([f"{count} entries of the map mean nothing.", *map(str, wrong)]),
+        pattern=wrong[0].pattern,
+        near=wrong[0].near,
+    )
 
 
 def _best(name: str, offers: list[Offer]) -> Origin:

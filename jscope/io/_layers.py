@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 # So few digits that any number is soon made: names come from files.
 _LAYER = re.compile(r"layer_(0|[1-9][0-9]{0,8})")
+
+
+def is_below(name: str, scope: str) -> bool:
+    return f"{name}/".startswith(f"{scope}/")
+
+
+def without_slots(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Names apart: those that lie below none, and those below another, as an optimizer's slots."""
+    known = dict.fromkeys(names)
+    apart: tuple[list[str], list[str]] = [], []
+    for name in known:
+        scopes = itertools.accumulate(name.split("/")[:-1], "{}/{}".format)
+        apart[any(scope in known for scope in scopes)].append(name)
+    return apart
 
 
 class Place(NamedTuple):
@@ -31,6 +46,11 @@ def places(name: str) -> Iterator[Place]:
 def all_layers(name: str, depth: int) -> str:
     """A pattern of what is in the layers that ``name`` is in one of."""
     return "/".join([*name.split("/")[:depth], "layer_*", ""])
+
+
+def stack_scope(place: Place) -> str:
+    """A pattern of the stacks whose layers are at a place; at the root, that of what is in them."""
+    return "/".join(place.rest.split("/")[: max(place.depth, 1)])
 
 
 Layers: TypeAlias = dict[str, dict[int, dict[int, str]]]
@@ -63,22 +83,22 @@ class Names:
       stacks: Names that are meant by those of their layers.
     """
 
-    __slots__ = ("_stacks", "plain")
+    __slots__ = ("plain", "stacks")
 
     def __init__(self, plain: Collection[str], stacks: Collection[str] = ()) -> None:
         self.plain = plain
-        self._stacks = stacks
+        self.stacks = stacks
 
     def __contains__(self, name: str) -> bool:
-        return name in self.plain or any(place.rest in self._stacks for place in places(name))
+        return name in self.plain or any(place.rest in self.stacks for place in places(name))
 
     def __iter__(self) -> Iterator[str]:
         yield from self.plain
-        yield from self._stacks
+        yield from self.stacks
 
     def has_scope(self, scope: str) -> bool:
         """Whether a name begins with ``scope``, which ends with a slash or is empty."""
         below = [place.rest for place in places(scope)]
         return any(name.startswith(scope) for name in self) or any(
-            name.startswith(rest) for name in self._stacks for rest in below
+            name.startswith(rest) for name in self.stacks for rest in below
         )

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container
 
 from jscope._check import misfit
 from jscope._report import near_names, quoted, some_of
 from jscope.errors import CheckError
+from jscope.io._fixes import fixes_of
+from jscope.io._layers import without_slots
 from jscope.io._plan import Plan
 from jscope.io._source import Source, type_of
 from jscope.io._target import Target
 
 _NEAR = 10
 """For how many names of a kind near ones are looked up, which takes its time."""
+CASTABLE = "cast=True takes it"
 _NOT_TAKEN = "the source has it, and the map does not take it"
 
 
-def does_not_fit(plan: Plan, target: Target, source: Source, *, has_map: bool) -> CheckError:
+def does_not_fit(
+    plan: Plan, target: Target, source: Source, *, strict: bool, has_map: bool
+) -> CheckError:
     missing = _missing(plan, target, source, has_map=has_map)
     absent = {"missing": missing}
     if not has_map:
         wanted = [*plan.missing, *plan.mismatched]
-        absent["unused"] = dict.fromkeys(plan.unused, "")
-        for name in plan.unused[:_NEAR]:
+        absent["unused"] = dict.fromkeys(plan.unexplained, "")
+        for name in plan.unexplained[:_NEAR]:
             if near := near_names(name, wanted):
                 absent["unused"][name] = f"near {quoted(near)}"
-    fixes = [
-        *_fixes_of_names(plan, has_map=has_map, is_left=_NOT_TAKEN in missing.values()),
-        *_fixes_of_dtypes(plan),
-    ]
+    is_left = _NOT_TAKEN in missing.values()
+    fixes = fixes_of(plan, target.leaves, strict=strict, has_map=has_map, is_left=is_left)
     return _misfit(plan, source, absent, fixes)
 
 
@@ -54,46 +57,38 @@ def cannot_be_left_out(
 def _misfit(
     plan: Plan, source: Source, absent: dict[str, dict[str, str]], fixes: list[str]
 ) -> CheckError:
-    notes = dict.fromkeys(plan.castable, "cast=True takes it")
+    notes = dict.fromkeys(plan.castable, CASTABLE)
     summary = f"{source.label} does not fit the target"
     return misfit(summary, absent, plan.mismatched, fixes, notes)
 
 
 def _missing(plan: Plan, target: Target, source: Source, *, has_map: bool) -> dict[str, str]:
-    notes, unused = dict(plan.missing), dict.fromkeys(plan.unused)
-    for name, note in notes.items():
-        if name in source.notes:
-            notes[name] = f"it has no array: {source.notes[name]}"
-        elif not note and has_map and name in unused:
-            notes[name] = _NOT_TAKEN
+    notes, unused = reasons(plan, source, has_map=has_map), dict.fromkeys(plan.unexplained)
     for name in list(notes)[:_NEAR]:
         if not notes[name]:
             notes[name] = _near(name, target, source, unused)
     return notes
 
 
-def _near(name: str, target: Target, source: Source, unused: Iterable[str]) -> str:
-    """Names that are not used and spelled alike; without any, those of such arrays."""
-    if near := near_names(name, unused):
+def reasons(plan: Plan, source: Source, *, has_map: bool) -> dict[str, str]:
+    """Name that is missing -> why, where there is more to say than that."""
+    notes, unused = dict(plan.missing), set(plan.unexplained)
+    for name, note in notes.items():
+        if name in source.notes:
+            notes[name] = f"it has no array: {source.notes[name]}"
+        elif not note and has_map and name in unused:
+            notes[name] = _NOT_TAKEN
+    return notes
+
+
+def _near(name: str, target: Target, source: Source, unused: Container[str]) -> str:
+    """Names that are not used and spelled alike; without any, those of such arrays.
+
+    The slots of an optimizer, which lie below the name of a variable, come last.
+    """
+    kinds = [[x for x in kind if x in unused] for kind in without_slots(source.types)]
+    if near := [other for kind in kinds for other in near_names(name, kind)][:3]:
         return f"near {quoted(near)}"
     wanted = type_of(target.leaves[name])
-    alike = [other for other in unused if source.types[other] == wanted]
+    alike = [other for kind in kinds for other in kind if source.types[other] == wanted]
     return f"of its shape and dtype: {some_of(alike)}" if alike else ""
-
-
-def _fixes_of_names(plan: Plan, *, has_map: bool, is_left: bool) -> Iterable[str]:
-    if plan.missing:
-        more = "give each a source in the map" if has_map else "map names, {'old/': 'new/'}"
-        if is_left:
-            more = "add '/': '/' to the map"
-        yield f"{more}; or keep the target's own values of what is missing by strict=False."
-    elif plan.unused and not plan.mismatched and not has_map:
-        yield "with the map {'/': '/'} what is not used may be left over."
-
-
-def _fixes_of_dtypes(plan: Plan) -> Iterable[str]:
-    for name, dtype in list(plan.of_other_kinds.items())[:1]:
-        yield (
-            "cast goes between floats, and to wider integers or complex numbers; all else is for a "
-            f"function, transforms={{{name!r}: lambda x: x.astype({str(dtype)!r})}}."
-        )

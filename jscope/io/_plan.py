@@ -10,8 +10,9 @@ from jscope._report import Shaped, describe
 from jscope._spec import DType
 from jscope.io._assignment import assign
 from jscope.io._cast import can_cast
+from jscope.io._entries import Entry
 from jscope.io._layers import Names, layers, places
-from jscope.io._offers import Entry, Origin
+from jscope.io._offers import Origin
 from jscope.io._routes import Atom, MissingError, Route, Search
 from jscope.io._source import Source, Type, is_key, type_of
 from jscope.io._target import Number
@@ -28,7 +29,10 @@ class Plan:
       mismatched: Names whose source is of another type -> what is wanted, and found.
       castable: Names that are mismatched only for the want of a cast.
       of_other_kinds: Names that no cast is for -> the dtype that is wanted.
+      turned: Names whose source, or each layer of it, has the axes in reverse.
       unused: Names of the source that nothing is made of.
+      transforms: Names that are missing -> the entry of transforms by which they would not be.
+      hinted: Those of them that the reasons of what is missing are about.
       splits: Names of the source that several arrays are made of -> how.
     """
 
@@ -37,8 +41,16 @@ class Plan:
     mismatched: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     castable: set[str] = dataclasses.field(default_factory=set)
     of_other_kinds: dict[str, DType] = dataclasses.field(default_factory=dict)
+    turned: set[str] = dataclasses.field(default_factory=set)
     unused: tuple[str, ...] = ()
+    transforms: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    hinted: set[str] = dataclasses.field(default_factory=set)
     splits: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+
+    @property
+    def unexplained(self) -> tuple[str, ...]:
+        """What is not used, and which no other line of a message is about."""
+        return tuple(name for name in self.unused if name not in self.hinted)
 
     def refuse(self, name: str, leaf: Shaped, problem: str) -> None:
         """Notes that what a variable would be made of does not fit, and where it is from."""
@@ -68,26 +80,28 @@ def make_plan(
     hows = hows_of(target, patterns)
     origins = _origins(target, source, entries, hows)
     plan = Plan(splits=splits)
-    search = Search(origins, layers(origins), target, layers(target))
-    used: set[str] = set()
+    search = Search(origins, layers(origins), source.types, target, layers(target))
     for name, leaf in target.items():
         try:
             plan.routes[name] = route = search.route(name, leaf, hows.get(name, How()))
         except MissingError as missing:
             plan.missing[name] = missing.why
-            used |= {source for part in missing.found for source in origins[part].sources}
+            if missing.transform:
+                plan.transforms[name] = missing.transform
+            for part in missing.found:
+                plan.hinted.update(origins[part].sources if part in origins else [part])
             continue
         casts = may_cast(leaf, cast=cast)
         if problem := _static_problem(plan, route, type_of(leaf), source, cast=casts):
             plan.refuse(name, leaf, problem)
-            _note_dtypes(plan, name, route, type_of(leaf), source)
-    used |= {atom.source for route in plan.routes.values() for atom in route.atoms}
+            _note_nearly(plan, name, route, type_of(leaf), source)
+    used = {atom.source for route in plan.routes.values() for atom in route.atoms}
     plan.unused = tuple(name for name in source.types if name not in used)
     return plan
 
 
-def _note_dtypes(plan: Plan, name: str, route: Route, wanted: Type, source: Source) -> None:
-    """Notes what would be right but for the dtype."""
+def _note_nearly(plan: Plan, name: str, route: Route, wanted: Type, source: Source) -> None:
+    """Notes what would be right but for the dtype, or the order of axes."""
     if not _static_problem(plan, route, wanted, source, cast=True):
         plan.castable.add(name)
         return
@@ -95,6 +109,10 @@ def _note_dtypes(plan: Plan, name: str, route: Route, wanted: Type, source: Sour
     alike = Type(wanted.shape, found)
     if not is_key(found) and not _static_problem(plan, route, alike, source, cast=False):
         plan.of_other_kinds[name] = wanted.dtype
+    first = int(route.how.word == "stack")  # of the axes of one layer
+    back = Type(wanted.shape[:first] + wanted.shape[first:][::-1], wanted.dtype)
+    if not _static_problem(plan, route, back, source, cast=True):
+        plan.turned.add(name)
 
 
 def _origins(

@@ -13,7 +13,7 @@ from jscope._report import describe
 from jscope._spec import Specs
 from jscope.io._assignment import AssignmentMap, entries_of
 from jscope.io._checkpoint import Checkpoint
-from jscope.io._misfit import cannot_be_left_out, does_not_fit
+from jscope.io._misfit import CASTABLE, cannot_be_left_out, does_not_fit, reasons
 from jscope.io._plan import Plan, is_split, make_plan
 from jscope.io._restore_report import RestoreReport
 from jscope.io._source import Source, source_of
@@ -80,10 +80,11 @@ def restore(
     Args:
       target: What is wanted: nested mapping of arrays or ``jax.ShapeDtypeStruct``; a pair of those,
         (params, state); Specs, which stand for such a pair; or any other pytree, such as
-        ``{"params": params, "opt": opt_state}``, by the names that ``jscope.io.save`` gives its
-        leaves, ``opt/0/mu/net/w``. A leaf with a sharding, of a struct or of a committed array,
-        arrives with it, and of a mapped file each device's part is read alone. For an array of
-        NumPy there comes one of NumPy, and for a number of Python one of its kind.
+        ``{"params": params, "opt": opt_state}`` or a dict whose keys have slashes, by the names
+        that ``jscope.io.save`` gives its leaves, ``opt/0/mu/net/w``. A leaf with a sharding, of a
+        struct or of a committed array, arrives with it, and of a mapped file each device's part is
+        read alone. For an array of NumPy there comes one of NumPy, and for a number of Python one
+        of its kind.
       source: A Checkpoint of ``jscope.io.open``, of which what is needed is read, one tensor at a
         time; Params or another nested mapping; or a flat one of full names, where ``w`` and
         ``w/Adam`` may stand beside each other.
@@ -109,7 +110,7 @@ def restore(
         become infinite or NaN, and to wider integers or complex numbers. Never between kinds.
       strict: Whether all has to be there and fit. If not, what is missing or does not fit keeps the
         target's own arrays, and is left out where the target has none, which only nested mappings
-        can do without; the report tells.
+        can do without; the report tells. It is an error that nothing at all is restored.
 
     Returns:
       The values, in the form of the target: Params, a pair of Params, or a pytree of the same
@@ -117,7 +118,8 @@ def restore(
 
     Raises:
       CheckError: (ValueError) lists every name that is missing, that does not fit or, without a
-        map, is not used; or a tree holds something else than arrays.
+        map, is not used, unless ``strict=False`` and a name gets its value; or a tree holds
+        something else than arrays.
       EmptySelectionError: (ValueError) an entry of the map, or a pattern, means nothing.
       NameClashError: (ValueError) a name would have two sources.
       ArgumentError: (ValueError, TypeError) an argument or an entry of the map cannot be used.
@@ -150,13 +152,16 @@ def restore(
         for name in left
         if name not in plan.mismatched
     }
-    return wanted.rebuilt(restored), _report(plan, wanted, given, restored)
+    return wanted.rebuilt(restored), _report(
+        plan, wanted, given, restored, has_map=entries is not None
+    )
 
 
 def _check(plan: Plan, target: Target, source: Source, *, strict: bool, has_map: bool) -> None:
-    if strict:
+    is_bare = not target.leaves.keys() - plan.missing.keys() - plan.mismatched.keys()
+    if strict or (target.leaves and is_bare):
         if plan.missing or plan.mismatched or (plan.unused and not has_map):
-            raise does_not_fit(plan, target, source, has_map=has_map)
+            raise does_not_fit(plan, target, source, strict=strict, has_map=has_map)
     elif not target.leaves_out:
         without = [*plan.missing, *plan.mismatched]
         if lost := {x for x in without if isinstance(target.leaves[x], jax.ShapeDtypeStruct)}:
@@ -164,15 +169,29 @@ def _check(plan: Plan, target: Target, source: Source, *, strict: bool, has_map:
 
 
 def _report(
-    plan: Plan, target: Target, source: Source, restored: Mapping[str, Any]
+    plan: Plan, target: Target, source: Source, restored: Mapping[str, Any], *, has_map: bool
 ) -> RestoreReport:
+    why = {
+        name: reason or "nothing in the source"
+        for name, reason in reasons(plan, source, has_map=has_map).items()
+    }
+    for name, entry in plan.transforms.items():
+        why[name] += f" (add {dict([entry])} to transforms)"
+    for name, (wanted, found) in plan.mismatched.items():
+        hint = f" ({CASTABLE})" if name in plan.castable else ""
+        why[name] = f"the source has {found}, not {wanted}{hint}"
     return RestoreReport(
         {name: str(plan.routes[name]) for name in restored},
         tuple(plan.missing),
         plan.unused,
         plan.mismatched,
         {name: _how(plan, name, target.leaves[name], source) for name in restored},
+        {name: f"{_without(target.leaves[name])}: {reason}" for name, reason in why.items()},
     )
+
+
+def _without(leaf: Any) -> str:
+    return "left out" if isinstance(leaf, jax.ShapeDtypeStruct) else "kept yours"
 
 
 def _how(plan: Plan, name: str, leaf: Any, source: Source) -> str:

@@ -16,11 +16,13 @@ class RestoreReport:
     Attributes:
       restored: Name of the target -> name of the source, or names.
       missing: Names of the target that the source has nothing for.
-      unused: Names of the source that nothing was taken from.
+      unused: Names of the source that nothing was taken from, but for those in mismatched.
       mismatched: Name of the target -> (wanted, found), as text, whose source did not fit; found
         tells the source where it has another name.
       arrays: Name of the target -> what was restored, ``"float32[3,4]"``, and by which cast or
         transform.
+      others: Name of the target that has no value from the source -> whether the target's own is
+        kept or it is left out, and why.
 
     Example:
       >>> import jax.numpy as jnp
@@ -39,12 +41,13 @@ class RestoreReport:
     unused: tuple[str, ...] = ()
     mismatched: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
     arrays: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         kinds = {
-            "missing": [(name, "-", "missing") for name in self.missing],
+            "missing": [(name, "-", self.others.get(name, "missing")) for name in self.missing],
             "mismatched": [
-                (name, "-", f"{found}, not {wanted}")
+                (name, "-", self.others.get(name, f"{found}, not {wanted}"))
                 for name, (wanted, found) in self.mismatched.items()
             ],
             "restored": [

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import NamedTuple
 
 from jscope._report import Shaped
 from jscope.errors import ArgumentError, NameClashError
-from jscope.io._layers import Layers, all_layers, fullest, places
+from jscope.io._layers import Layers, all_layers, fullest, is_below, places, stack_scope
 from jscope.io._offers import Origin
 from jscope.io._transforms import How
+
+NO_STACK = "the source has it as it is, with no layers"
 
 
 class Atom(NamedTuple):
@@ -48,13 +50,20 @@ class MissingError(Exception):
 
     Args:
       why: What there is to say of it.
-      found: Names of layers that a route would have had.
+      found: Names, of layers that a route would have had, or of the source.
+      transform: The entry of transforms by which there would be one.
     """
 
-    def __init__(self, why: str = "", found: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        why: str = "",
+        found: Iterable[str] = (),
+        transform: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(why)
         self.why = why
         self.found = found
+        self.transform = transform
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,13 +73,15 @@ class Search:
     Attributes:
       origins: Name of the target, or of a layer of its stacks -> where from.
       layers: As ``_layers.layers`` gives them, of the origins.
+      sources: All names of the source.
       targets: All names of the target.
       wanted_layers: The layers of these.
     """
 
     origins: Mapping[str, Origin]
     layers: Layers
-    targets: Container[str]
+    sources: Container[str]
+    targets: Collection[str]
     wanted_layers: Layers
 
     def route(self, name: str, leaf: Shaped, how: How) -> Route:
@@ -88,17 +99,23 @@ class Search:
     def _in_another_form(self, name: str, leaf: Shaped) -> MissingError:
         found = fullest(self.layers.get(name, {}))
         if found and leaf.shape[:1] == (len(found[0]),):
-            why = f"its layers are there: add {{{name!r}: 'stack'}} to transforms"
-            return MissingError(why, found[0].values())
+            layer = next(iter(found[0].values()))
+            place = next(place for place in places(layer) if place.rest == name)
+            pattern = stack_scope(place)
+            if any(is_below(other, pattern) and other in self.origins for other in self.targets):
+                pattern = name  # others of the scope are there as they are
+            return MissingError("its layers are there", found[0].values(), (pattern, "stack"))
         for place in places(name):
             if place.rest in self.origins and place.rest not in self.targets:
                 pattern = all_layers(name, place.depth)
-                why = f"{place.rest!r} is there: add {{{pattern!r}: 'unstack'}} to transforms"
-                return MissingError(why, [place.rest])
+                why = f"{place.rest!r} is there"
+                return MissingError(why, [place.rest], (pattern, "unstack"))
         return MissingError()
 
     def _stacked(self, name: str, leaf: Shaped) -> tuple[Atom, ...]:
         found = fullest(self.layers.get(name, {}))
+        if not found and name in self.sources:
+            raise MissingError(NO_STACK, [name])
         if not found:
             raise MissingError("no layers layer_0, layer_1, ... of it")
         if len(found) > 1:

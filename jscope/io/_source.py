@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._arguments import bad_argument
-from jscope._params import bad_key, is_array, walk
+from jscope._params import RESTORED, bad_key, is_array, is_restored, walk
 from jscope._report import brief, describe, is_shaped
 from jscope._spec import DType, Shape, Specs
 from jscope._transform import Transformed, TransformedWithState
@@ -82,6 +82,8 @@ def _no_source(value: object) -> ArgumentError:
     elif isinstance(value, Transformed | TransformedWithState):
         text = f"The source must be {wanted}, got a {type(value).__name__}."
         fix = "give values, such as net.init(...) returns."
+    elif is_restored(value):
+        fix = RESTORED
     elif isinstance(value, tuple | list):
         fix = "give one tree: of (params, state) jscope.tree.merge(params, state)."
     return ArgumentError(text, {"fix": fix}, argument="source", value=error.value)

@@ -12,7 +12,17 @@ import numpy as np
 from jax.sharding import AbstractMesh, Sharding
 
 from jscope._arguments import bad_argument
-from jscope._params import NestedMapping, Params, PyTree, grow, is_array, walk, wrap
+from jscope._params import (
+    RESTORED,
+    NestedMapping,
+    Params,
+    PyTree,
+    grow,
+    is_array,
+    is_restored,
+    walk,
+    wrap,
+)
 from jscope._report import brief, describe
 from jscope._spec import DType, Shape, Specs
 from jscope._transform import Transformed, TransformedWithState
@@ -58,7 +68,7 @@ def target_of(target: Any) -> Target:
     """
     if isinstance(target, Specs):
         target = target.params(), target.state()
-    if isinstance(target, Checkpoint):
+    if isinstance(target, Checkpoint) or is_restored(target):
         raise _no_target(target)
     if _is_nested(target):
         return _of_trees((Params(target),), lambda trees: trees[0])
@@ -68,9 +78,11 @@ def target_of(target: Any) -> Target:
 
 
 def _is_nested(tree: PyTree) -> TypeGuard[NestedMapping]:
-    """Whether it is a nested mapping of arrays and nothing else."""
+    """Whether it is a nested mapping of arrays and nothing else, with keys that Params may have."""
     return isinstance(tree, Mapping) and all(
-        is_array(leaf) or isinstance(leaf, Mapping) for _, leaf in walk(tree)
+        (is_array(leaf) or isinstance(leaf, Mapping))
+        and not any("/" in key for key in path if isinstance(key, str))
+        for path, leaf in walk(tree)
     )
 
 
@@ -127,6 +139,8 @@ def _no_target(value: object) -> ArgumentError:
     text, fix = str(error), None
     if isinstance(value, Checkpoint):
         fix = "the target comes first: jscope.restore(target, checkpoint)."
+    elif is_restored(value):
+        fix = RESTORED
     elif isinstance(value, str | os.PathLike):
         file = f"jscope.io.open({os.fspath(value)!r})"
         fix = f"the target comes first: jscope.restore(target, {file})."

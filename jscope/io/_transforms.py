@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from jscope._arguments import bad_argument
 from jscope._report import Shaped
 from jscope.errors import ArgumentError
-from jscope.io._offers import Entry
+from jscope.io._entries import Entry
 from jscope.tree._patterns import Pattern, claim, show
 
 
