@@ -16,6 +16,7 @@ from jscope._report import brief, dims, is_shaped
 from jscope.errors import ArgumentError, TreeTypeError
 from jscope.interop._names import check_mapping, params_under, wrong_kind
 from jscope.io._checkpoint import Checkpoint
+from jscope.io._convert import kernel_axes
 from jscope.tree._names import Item
 from jscope.tree._patterns import Pattern, choose
 
@@ -149,7 +150,7 @@ def _array(name: str, leaf: PyTree, kernel: bool) -> jax.Array | np.ndarray:
         of_what = f" of {leaf.dtype}" if is_shaped(leaf) else ""
         raise _no_tensor(name, type(leaf).__name__ + of_what)
     if kernel:
-        array = array.transpose(*range(2, array.ndim), 1, 0)
+        array = array.transpose(kernel_axes(array.ndim))
     # JAX would narrow what it cannot hold with the options that are set now.
     if isinstance(array, jax.Array) or jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
         return jnp.array(array)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from jscope._report import dims
 from jscope.io._checkpoint import Checkpoint, Tensor
 from jscope.io._crc32c import masked_crc32c
 from jscope.io._dtypes import tensorflow_dtype
-from jscope.io._file import File, elements, file_error, missing_file
+from jscope.io._file import File, file_error, missing_file
 from jscope.io._ordered_code import part_key
 from jscope.io._protobuf import BYTES, FIXED32, VARINT, fields, signed, tag, text
 from jscope.io._slices import Extents, Part, boxes_of, extents_of, joined, shape_of
@@ -218,7 +219,7 @@ class _Bundle:
         """The data of an entry that has to be of a dtype and shape."""
         if entry.parts or entry.dtype != number or entry.shape != shape:
             raise entry.span.error(f"{entry.what} is not what the variable says it is")
-        size = elements(shape) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if entry.size != size:
             raise entry.span.error(
                 f"{entry.what} has {entry.size} bytes, and {dtype} of shape {dims(shape)} has "

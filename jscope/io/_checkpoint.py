@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
@@ -11,7 +12,6 @@ import jax
 import numpy as np
 
 from jscope._report import near_names, quoted
-from jscope.io._file import elements
 from jscope.tree._patterns import Pattern, choose
 
 
@@ -38,7 +38,12 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         """Bytes of the array."""
-        return elements(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def nbytes_of(checkpoint: Checkpoint, name: str) -> int:
+    """Bytes of one of its tensors, which is not read."""
+    return checkpoint._tensors[name].nbytes
 
 
 class Checkpoint(Mapping[str, np.ndarray]):
@@ -124,7 +129,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
     @property
     def size(self) -> int:
         """Elements of all tensors."""
-        return sum(elements(shape) for shape in self.shapes.values())
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def select(self, pattern: Pattern, *, allow_empty: bool = False) -> Checkpoint:
         """The tensors that a pattern means; as ``jscope.tree.select``, and nothing is read.

@@ -19,10 +19,10 @@ import numpy as np
 import jscope
 from jscope._arguments import bad_argument
 from jscope.errors import FileError, JscopeError
-from jscope.io._checkpoint import Checkpoint
+from jscope.io._checkpoint import Checkpoint, nbytes_of
 from jscope.io._convert import convert, new_names
 from jscope.io._diff import diff
-from jscope.io._file import elements, file_error, release
+from jscope.io._file import file_error, release
 from jscope.io._inspect import as_json, total_text, tree_text
 from jscope.io._open import open as open_checkpoint
 from jscope.io._save import save
@@ -199,9 +199,9 @@ def _inspect(given: argparse.Namespace) -> int:
     checkpoint = _kept(_opened(given.path, given), given, ())
     if given.verify:
         with _progress("verifying", checkpoint.nbytes) as advance:
-            for name, shape in checkpoint.shapes.items():
+            for name in checkpoint:
                 release(checkpoint[name])
-                advance(elements(shape) * checkpoint.dtypes[name].itemsize)
+                advance(nbytes_of(checkpoint, name))
     if given.json:
         print(json.dumps(as_json(checkpoint), indent=2))
     else:

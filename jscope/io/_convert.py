@@ -95,15 +95,19 @@ def convert(
     return Checkpoint(checkpoint.path, checkpoint.format, tensors, metadata=checkpoint.metadata)
 
 
+def kernel_axes(ndim: int) -> tuple[int, ...]:
+    """The axes of PyTorch's kernel, [out, in, ...window], in their order here, [..., in, out]."""
+    return (*range(2, ndim), 1, 0)
+
+
 def _turned_axes(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """[out, in, ...window] -> [...window, in, out]."""
     if len(shape) < 2:
         raise CheckError(
             f"{name} cannot be transposed: it has the shape {dims(shape)}, and a kernel two axes "
             "or more.",
             {"fix": "narrow the pattern to kernels, such as '**/kernel'."},
         )
-    return (*range(2, len(shape)), 1, 0)
+    return kernel_axes(len(shape))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype[Any], name: str) -> np.ndarray:

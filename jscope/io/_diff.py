@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._report import array_type, near_names, quoted
-from jscope.io._checkpoint import Checkpoint
-from jscope.io._file import elements, release
+from jscope.io._checkpoint import Checkpoint, nbytes_of
+from jscope.io._file import release
 
 _CHUNK = 1 << 22
 """Elements that are compared at a time, so that no large tensor is held thrice."""
@@ -60,7 +60,7 @@ def diff(
             values.append(line)
         else:
             equal += 1
-        advance(elements(left.shapes[name]) * left.dtypes[name].itemsize)
+        advance(nbytes_of(left, name))
     lines = {
         "in A alone": [_lonely("-", name, left, right) for name in left if name not in right],
         "in B alone": [_lonely("+", name, right, left) for name in right if name not in left],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import stat
@@ -90,7 +91,7 @@ class File:
         self, offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...], what: str
     ) -> np.ndarray:
         """An array that lies in the file, read-only; copied only where it is not aligned."""
-        size = elements(shape) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         found = np.frombuffer(self.view(offset, size, what), np.uint8)
         check_bools(self.path, found, dtype, what)
         found = found.view(dtype).reshape(shape)
@@ -112,7 +113,7 @@ def check_shape(path: str, shape: Sequence[int], dtype: np.dtype[Any], what: str
     """Refuses a shape that no array of NumPy can have: too many axes, or sizes beyond memory."""
     if len(shape) > MAX_RANK:
         raise file_error(path, f"{what} has {len(shape)} axes, and arrays have {MAX_RANK} at most")
-    if elements(tuple([max(size, 1) for size in shape])) * dtype.itemsize > sys.maxsize:
+    if math.prod(max(size, 1) for size in shape) * dtype.itemsize > sys.maxsize:
         raise file_error(path, f"{what} has sizes whose product is beyond any memory")
 
 
@@ -138,14 +139,6 @@ def path_text(path: object) -> str:
     if "\0" in text:
         raise bad_argument("path", path, "a path, which has no zero in it")
     return text
-
-
-def elements(shape: tuple[int, ...]) -> int:
-    """How many elements a shape has, in Python's integers, which do not overflow."""
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def read_only(array: np.ndarray) -> np.ndarray:

@@ -70,6 +70,7 @@ _ENDINGS = {
     ".pickle": _PICKLE,
     ".tar": _PACKED,
 }
+_CAN_BE_READ = "TensorFlow's (.index), .safetensors, .npz and .npy files can be."
 _OF_ORBAX = ("_CHECKPOINT_METADATA", "_METADATA", "manifest.ocdbt")
 
 
@@ -89,15 +90,14 @@ def begins_as_foreign(path: str, beginning: bytes) -> FileError | None:
 
 def ends_as_foreign(path: str) -> FileError:
     """The error of a file that is none of those that can be read."""
-    ending = os.path.splitext(path)[1].lower()
-    if ending in _ENDINGS:
-        what, fix = _ENDINGS[ending]
-        return file_error(path, f"by its name it is {what}", fix=fix)
-    return file_error(
-        path,
-        "it is no checkpoint that can be read",
-        fix="TensorFlow's (.index), .safetensors, .npz and .npy files can be.",
-    )
+    if found := _by_ending(path):
+        return file_error(path, f"by its name it is {found[0]}", fix=found[1])
+    return file_error(path, "it is no checkpoint that can be read", fix=_CAN_BE_READ)
+
+
+def _by_ending(name: str) -> tuple[str, str] | None:
+    """What a file is by the end of its name, and what to do about it."""
+    return _ENDINGS.get(os.path.splitext(name)[1].lower())
 
 
 def foreign_folder(path: str, names: list[str]) -> FileError:
@@ -106,12 +106,6 @@ def foreign_folder(path: str, names: list[str]) -> FileError:
     if any(name in names for name in _OF_ORBAX) or any(os.path.exists(name) for name in inner):
         return file_error(path, f"it is {_ORBAX[0]}", fix=_ORBAX[1])
     for name in sorted(names):
-        ending = os.path.splitext(name)[1].lower()
-        if ending in _ENDINGS:
-            what, fix = _ENDINGS[ending]
-            return file_error(path, f"{name} in it is by its name {what}", fix=fix)
-    return file_error(
-        path,
-        "nothing in this folder can be read",
-        fix="TensorFlow's (.index), .safetensors, .npz and .npy files can be.",
-    )
+        if found := _by_ending(name):
+            return file_error(path, f"{name} in it is by its name {found[0]}", fix=found[1])
+    return file_error(path, "nothing in this folder can be read", fix=_CAN_BE_READ)

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jscope._report import array_type
-from jscope.io._checkpoint import Checkpoint
-from jscope.io._file import elements
+from jscope.io._checkpoint import Checkpoint, nbytes_of
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -47,9 +46,8 @@ def _rows(checkpoint: Checkpoint) -> Iterator[tuple[str, str, str]]:
         for depth in range(shared, len(scopes)):
             yield f"{'  ' * depth}{scopes[depth]}/", "", ""
         open_scopes = tuple(scopes)
-        shape, dtype = shapes[name], dtypes[name]
-        nbytes = elements(shape) * dtype.itemsize
-        yield f"{'  ' * len(scopes)}{last}", array_type(shape, dtype), size_text(nbytes)
+        size = size_text(nbytes_of(checkpoint, name))
+        yield f"{'  ' * len(scopes)}{last}", array_type(shapes[name], dtypes[name]), size
 
 
 def _common(left: tuple[str, ...], right: list[str]) -> int:
@@ -70,10 +68,9 @@ def total_text(checkpoint: Checkpoint) -> str:
 
 
 def total(checkpoint: Checkpoint) -> dict[str, Any]:
-    shapes, dtypes = checkpoint.shapes, checkpoint.dtypes
     by_dtype = collections.Counter[str]()
-    for name, shape in shapes.items():
-        by_dtype[str(dtypes[name])] += elements(shape) * dtypes[name].itemsize
+    for name, dtype in checkpoint.dtypes.items():
+        by_dtype[str(dtype)] += nbytes_of(checkpoint, name)
     return {
         "tensors": len(checkpoint),
         "elements": checkpoint.size,
@@ -93,7 +90,7 @@ def as_json(checkpoint: Checkpoint) -> Mapping[str, Any]:
                 "name": name,
                 "shape": list(shape),
                 "dtype": str(dtypes[name]),
-                "nbytes": elements(shape) * dtypes[name].itemsize,
+                "nbytes": nbytes_of(checkpoint, name),
             }
             for name, shape in shapes.items()
         ],

@@ -11,10 +11,6 @@ from typing import NamedTuple, TypeAlias
 _LAYER = re.compile(r"layer_(0|[1-9][0-9]{0,8})")
 
 
-def is_below(name: str, scope: str) -> bool:
-    return f"{name}/".startswith(f"{scope}/")
-
-
 def without_slots(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Names apart: those that lie below none, and those below another, as an optimizer's slots."""
     known = dict.fromkeys(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import pickle
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from jscope.errors import FileError, JscopeError
 from jscope.io._checkpoint import Checkpoint, Tensor
 from jscope.io._dtypes import SAFETENSORS_WORDS, is_numpys
-from jscope.io._file import File, check_bools, check_shape, elements, file_error, read_only, shown
+from jscope.io._file import File, check_bools, check_shape, file_error, read_only, shown
 from jscope.io._npy import MAX_HEADER, Header, formed, mapped, parse
 from jscope.io._tree import named_leaves
 from jscope.io._unzip import beginning, check_crc, unpacked
@@ -55,7 +56,7 @@ def _check_size(file: File, header: Header, size: int, offset: int, what: str) -
     if header.stored.kind in "OT" or not header.stored.itemsize:
         return  # pickled, or records, whose size is not known here
     check_shape(file.path, header.shape, header.stored, what)
-    needed = header.size + elements(header.shape) * header.stored.itemsize
+    needed = header.size + math.prod(header.shape) * header.stored.itemsize
     if needed != size:
         raise file_error(
             file.path,

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Collection, Container, Iterable, Mapping
 from typing import NamedTuple
 
+from jscope._names import is_in
 from jscope._report import Shaped
 from jscope.errors import ArgumentError, NameClashError
-from jscope.io._layers import Layers, all_layers, fullest, is_below, places, stack_scope
+from jscope.io._layers import Layers, all_layers, fullest, places, stack_scope
 from jscope.io._offers import Origin
 from jscope.io._transforms import How
 
@@ -102,7 +103,7 @@ class Search:
             layer = next(iter(found[0].values()))
             place = next(place for place in places(layer) if place.rest == name)
             pattern = stack_scope(place)
-            if any(is_below(other, pattern) and other in self.origins for other in self.targets):
+            if any(is_in(other, pattern) and other in self.origins for other in self.targets):
                 pattern = name  # others of the scope are there as they are
             return MissingError("its layers are there", found[0].values(), (pattern, "stack"))
         for place in places(name):

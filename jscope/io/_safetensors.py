@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from jscope.io._checkpoint import Checkpoint, Tensor
 from jscope.io._dtypes import SAFETENSORS, SAFETENSORS_BITS, SAFETENSORS_WORDS
-from jscope.io._file import File, check_shape, elements, file_error, shown
+from jscope.io._file import File, check_shape, file_error, shown
 from jscope.io._json import Scanner
 
 MAX_HEADER = 100_000_000
@@ -127,7 +128,7 @@ def _check_size(file: File, entry: _Entry) -> None:
     bits = SAFETENSORS_BITS.get(entry.word)
     dtype = np.dtype(np.uint8) if bits else SAFETENSORS[entry.word]
     check_shape(file.path, entry.shape, dtype, what)
-    size, rest = divmod(elements(entry.shape) * (bits or 8 * dtype.itemsize), 8)
+    size, rest = divmod(math.prod(entry.shape) * (bits or 8 * dtype.itemsize), 8)
     if rest or size != entry.end - entry.begin:
         raise file_error(
             file.path,
@@ -151,7 +152,7 @@ def header_of(
     header = dict[str, object]({METADATA: dict(metadata)} if metadata else {})
     at = 0
     for name, (shape, dtype) in tensors.items():
-        end = at + elements(shape) * dtype.itemsize
+        end = at + math.prod(shape) * dtype.itemsize
         word = SAFETENSORS_WORDS[dtype]
         header[name] = {"dtype": word, "shape": shape, "data_offsets": (at, end)}
         at = end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -9,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from jscope._report import dims
-from jscope.io._file import MAX_RANK, elements, read_only
+from jscope.io._file import MAX_RANK, read_only
 from jscope.io._protobuf import BYTES, VARINT, fields, signed, tag
 from jscope.io._span import Span
 
@@ -43,7 +44,7 @@ def shape_of(span: Span) -> tuple[int, ...]:
     if len(shape) > MAX_RANK:
         raise span.error(f"a tensor has {len(shape)} axes, and NumPy has at most {MAX_RANK}")
     # Of an empty tensor too: NumPy multiplies the sizes that are not 0.
-    if elements(tuple(filter(None, shape))) > _ELEMENTS:
+    if math.prod(filter(None, shape)) > _ELEMENTS:
         raise span.error(f"a tensor of shape {dims(shape)} is larger than any memory")
     return tuple(shape)
 
@@ -106,8 +107,8 @@ def _is_partition(shape: tuple[int, ...], boxes: list[Box]) -> bool:
 
     whole = weight(whole_box)
     # The plain sum too, which is the bound of what may be allocated.
-    count = sum(elements(tuple(x.stop - x.start for x in box)) for box in boxes)
-    return count == elements(shape) and sum(map(weight, boxes)) % _PRIME == whole
+    count = sum(math.prod(x.stop - x.start for x in box) for box in boxes)
+    return count == math.prod(shape) and sum(map(weight, boxes)) % _PRIME == whole
 
 
 class Part(NamedTuple):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 
 import ml_dtypes
 import numpy as np
 
 from jscope._report import array_type
-from jscope.io._file import elements, read_only
+from jscope.io._file import read_only
 from jscope.io._protobuf import BYTES, FIXED32, FIXED64, VARINT, fields, tag
 from jscope.io._span import Span
 
@@ -57,7 +58,7 @@ def tensor_in(
         raise span.error(f"{what} has its numbers twice")
     coded = kind == VARINT and not content
     size = sum(map(_count, pieces)) if coded else sum(len(x.view) for x in content or pieces)
-    if size != elements(shape) * (1 if coded else dtype.itemsize):
+    if size != math.prod(shape) * (1 if coded else dtype.itemsize):
         raise span.error(
             f"{what} has {size} {'numbers' if coded else 'bytes'}, and is to be "
             f"{array_type(shape, dtype)}"
