@@ -26,6 +26,7 @@ from jscope._losses import get_regularization_loss, get_regularization_losses, r
 from jscope._params import Params
 from jscope._pass import is_initializing
 from jscope._reuse import AUTO_REUSE
+from jscope._rules import ShardingRules, fsdp, sharding_rules
 from jscope._scope import VariableScope, get_variable_scope, variable_scope
 from jscope._spec import Specs, VariableSpec
 from jscope._stack import layer_stack
@@ -34,6 +35,7 @@ from jscope._template import make_template
 from jscope._transform import (
     Transformed,
     TransformedWithState,
+    sharded,
     transform,
     transform_with_state,
     without_apply_rng,
@@ -66,6 +68,7 @@ __all__ = [
     "AUTO_REUSE",
     "Params",
     "RestoreReport",
+    "ShardingRules",
     "Specs",
     "Transformed",
     "TransformedWithState",
@@ -85,6 +88,7 @@ __all__ = [
     "constraints",
     "errors",
     "fori_loop",
+    "fsdp",
     "functionalize",
     "get_collection",
     "get_regularization_loss",
@@ -112,6 +116,8 @@ __all__ = [
     "remat",
     "restore",
     "scan",
+    "sharded",
+    "sharding_rules",
     "switch",
     "transform",
     "transform_with_state",

@@ -187,6 +187,14 @@ def is_eager(trace: Trace) -> bool:
     return isinstance(staged(trace), _core.EvalTrace)
 
 
+def concrete_mesh() -> jax.sharding.Mesh | None:
+    """The mesh of devices that is set, where operations run now; None without one."""
+    if not _core.trace_state_clean():
+        return None
+    mesh = jax.sharding.get_mesh()
+    return None if mesh.empty else mesh
+
+
 def is_trace(value: object) -> bool:
     """Whether ``value`` is one of JAX's traces, other than that of eager operations."""
     return isinstance(value, _core.Trace) and not isinstance(value, _core.EvalTrace)
@@ -263,17 +271,24 @@ def forget_traces(is_dead: Callable[[object], bool]) -> None:
 
 
 def placeholder(
-    trace: Trace, mesh: jax.sharding.AbstractMesh, shape: Shape, dtype: DType
+    trace: Trace,
+    mesh: jax.sharding.AbstractMesh,
+    shape: Shape,
+    dtype: DType,
+    partition: jax.sharding.PartitionSpec | None = None,
 ) -> jax.Array:
     """An array without values, made in ``trace``, which may lie around the current one.
 
     Args:
       trace: A staged trace that runs.
-      mesh: The abstract mesh that is set there, over which the array is replicated; may be empty.
+      mesh: The abstract mesh that is set there; may be empty.
       shape: Sizes.
       dtype: Any.
+      partition: How it is laid out there; replicated if None.
     """
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    sharding = jax.sharding.NamedSharding(
+        mesh, _part(mesh, partition, jax.sharding.AxisType.Explicit)
+    )
     with _core.set_current_trace(trace), jax.sharding.use_abstract_mesh(mesh):
         array: jax.Array = jax.lax.empty(shape, dtype, out_sharding=sharding)
         return array
@@ -288,15 +303,37 @@ def layer(trace: Trace, mesh: jax.sharding.AbstractMesh, whole: jax.Array) -> ja
         return jax.lax.squeeze(jax.lax.slice_in_dim(whole, 0, 1), (0,))
 
 
-def on_mesh(value: jax.Array) -> jax.Array:
-    """An initial value as a placeholder stands for it: replicated over the mesh that is set."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
+def _part(
+    mesh: jax.sharding.AbstractMesh,
+    partition: jax.sharding.PartitionSpec | None,
+    kind: jax.sharding.AxisType,
+) -> jax.sharding.PartitionSpec:
+    """The part of a layout that is over the axes of one kind: types tell that of explicit ones."""
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+
+    def kept(entry: Any) -> Any:
+        names = (entry,) if isinstance(entry, str) else entry or ()
+        found = tuple([name for name in names if kinds[name] == kind])
+        return found[0] if len(found) == 1 else found or None
+
+    entries = [kept(entry) for entry in (() if mesh.empty else partition or ())]
+    while entries and entries[-1] is None:
+        entries.pop()
+    return jax.sharding.PartitionSpec(*entries)
+
+
+def on_mesh(value: jax.Array, partition: jax.sharding.PartitionSpec | None = None) -> jax.Array:
+    """An initial value as a placeholder stands for it: laid out so over the mesh that is set."""
+    mesh, kinds = jax.sharding.get_abstract_mesh(), jax.sharding.AxisType
+    if mesh.empty or kinds.Manual in mesh.axis_types:
         return value
-    found = jax.typeof(value).sharding
-    if found.mesh == mesh and not any(found.spec):
-        return value
-    laid: jax.Array = jax.sharding.reshard(value, jax.sharding.PartitionSpec())
+    laid = value
+    typed, found = _part(mesh, partition, kinds.Explicit), jax.typeof(value).sharding
+    if found.mesh != mesh or _part(mesh, found.spec, kinds.Explicit) != typed:
+        laid = jax.sharding.reshard(value, typed)
+    constrained = _part(mesh, partition, kinds.Auto)
+    if constrained:
+        laid = jax.lax.with_sharding_constraint(laid, constrained)
     return laid
 
 
@@ -459,6 +496,11 @@ def trace_key(
     with jax.disable_jit(False):  # which would give another program
         jaxpr, _, consts = _partial_eval.trace_to_jaxpr_dynamic(wrapped, inputs)
     return _partial_eval.convert_constvars_jaxpr(jaxpr), consts
+
+
+def needs_mesh(jaxpr: Jaxpr) -> bool:
+    """Whether it was traced under a mesh."""
+    return any(not eqn.ctx.cur_abstract_mesh.empty for eqn in jaxpr.eqns)
 
 
 def evaluate(jaxpr: Jaxpr, *inputs: ArrayLike) -> jax.Array:

@@ -166,6 +166,11 @@ def _raise(counts: dict[str, int], others: Mapping[str, int]) -> None:
 Rng: TypeAlias = jax.Array | np.ndarray | int | None
 
 
+def is_key(dtype: Any) -> bool:
+    """Whether a dtype is that of typed keys."""
+    return bool(jax.numpy.issubdtype(dtype, jax.dtypes.prng_key))
+
+
 def as_key(rng: Any) -> jax.Array | None:
     """A typed key of a typed key, a legacy ``uint32[2]`` key, an int seed, or None.
 
@@ -179,7 +184,7 @@ def as_key(rng: Any) -> jax.Array | None:
     if not is_shaped(rng) or isinstance(rng, jax.ShapeDtypeStruct):
         raise _not_a_key(f"{rng!r} of type {type(rng).__name__}")
     shape, dtype = rng.shape, rng.dtype
-    if jax.numpy.issubdtype(dtype, jax.dtypes.prng_key):
+    if is_key(dtype):
         if shape == ():
             key: jax.Array = rng
             return key

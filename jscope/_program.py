@@ -13,8 +13,8 @@ import enum
 import functools
 import types
 import weakref
-from collections.abc import Hashable
-from typing import TypeAlias
+from collections.abc import Callable, Hashable
+from typing import TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ from jscope._params import PyTree
 from jscope._report import Shaped, describe, where
 from jscope._spec import DType, Initializer, InitializerLike, Shape
 from jscope.errors import Site
+
+T = TypeVar("T")
 
 # The functions of these modules, and what they return, depend on nothing but their options.
 _LIBRARIES = (jax.nn.initializers.normal.__globals__, vars(initializers))
@@ -102,12 +104,26 @@ def trace(
 
 
 def _trace(initializer: Initializer, shape: Shape, dtype: DType, key_dtype: DType) -> Program:
-    jaxpr, consts = _jaxapi.trace_key(
-        lambda key: _checked(initializer(key, shape, dtype), shape, dtype), key_dtype
+    jaxpr, consts = _without_mesh(
+        lambda: _jaxapi.trace_key(
+            lambda key: _checked(initializer(key, shape, dtype), shape, dtype), key_dtype
+        )
     )
     # NumPy arrays are copied: the user may write into them before they are used.
     own = tuple([np.array(c) if isinstance(c, np.ndarray) else c for c in consts])
     return Program(jaxpr, own, *_jaxpr_key(jaxpr))
+
+
+def _without_mesh(trace: Callable[[], T]) -> T:
+    """Traces as without a mesh, for the bits of there; with it where an initializer needs it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
+        return trace()
+    try:
+        with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+            return trace()
+    except Exception:
+        return trace()
 
 
 def _checked(value: object, shape: Shape, dtype: DType) -> jax.Array:

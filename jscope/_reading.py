@@ -11,9 +11,11 @@ import numpy as np
 
 from jscope import _jaxapi
 from jscope._keys import named_key, or_any, words
+from jscope._layout import Layout, Rules
 from jscope._level import Level
 from jscope._params import Params, PyTree, bad_key, not_a_mapping, walk
 from jscope._program import Program, Start
+from jscope._record import Facts
 from jscope._report import near_names, quoted, report_at
 from jscope._spec import DType, Shape, Specs, refuse_as_tree
 from jscope.errors import NameClashError, Site, TreeTypeError, VariableNotFoundError
@@ -29,8 +31,13 @@ class Values(Protocol):
     initializing: bool
     """Whether variables are being made; then nothing is assigned."""
 
+    @property
+    def layout(self) -> Layout | None:
+        """What lays new variables out over a mesh."""
+        ...
+
     def make(
-        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+        self, name: str, shape: Shape, dtype: DType, start: Start, facts: Facts
     ) -> jax.Array | None:
         """The value of a variable at its first request, or None where there is none.
 
@@ -72,18 +79,20 @@ class Blank:
     planning = True
     initializing = True
 
-    def __init__(self, has_state: bool) -> None:
+    def __init__(self, has_state: bool, rules: Rules | None = None) -> None:
         self.has_state = has_state
         self._made: dict[str, jax.Array] = {}
         self._trace = _jaxapi.current_ref()
         self._mesh = jax.sharding.get_abstract_mesh()
+        self.layout = Layout(rules, self._mesh)
 
     def make(
-        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+        self, name: str, shape: Shape, dtype: DType, start: Start, facts: Facts
     ) -> jax.Array | None:
         value = self._made.get(name)  # there if a template's first call failed and is tried again
         if value is None or (value.shape, value.dtype) != (shape, dtype):
-            value = _jaxapi.placeholder(self._trace(), self._mesh, shape, dtype)
+            mesh, partition = self._mesh, facts.partition
+            value = _jaxapi.placeholder(self._trace(), mesh, shape, dtype, partition)
             self._made[name] = value
         return value
 
@@ -110,6 +119,7 @@ class Given:
 
     planning = False
     initializing = False
+    layout: Layout | None = None
 
     def __init__(self, params: object, state: object = None, *, has_state: bool = False) -> None:
         self.has_state = has_state
@@ -121,9 +131,9 @@ class Given:
         return self._state.find(name) if value is None else value
 
     def make(
-        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+        self, name: str, shape: Shape, dtype: DType, start: Start, facts: Facts
     ) -> jax.Array | None:
-        return (self._params if trainable else self._state).find(name)
+        return (self._params if facts.trainable else self._state).find(name)
 
     def read(self, name: str, trainable: bool) -> jax.Array | None:
         return (self._params if trainable else self._state).find(name)
@@ -311,19 +321,21 @@ class Replay(Given):
 
     initializing = True
 
-    def __init__(self, given: Params, key: jax.Array | None) -> None:
+    def __init__(self, given: Params, key: jax.Array | None, rules: Rules | None = None) -> None:
         super().__init__(given, {}, has_state=True)
+        self.layout = Layout(rules, jax.sharding.get_abstract_mesh())
         self.computed: dict[str, jax.Array] = {}
         self._key = key
         self._trace = _jaxapi.current_ref()
 
     def make(
-        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+        self, name: str, shape: Shape, dtype: DType, start: Start, facts: Facts
     ) -> jax.Array | None:
         value = self.find(name)
         if value is None and isinstance(start, jax.Array | Program):
             with _jaxapi.within(self._trace()):  # the request may be inside a transform
-                value = self.computed[name] = _jaxapi.on_mesh(self._compute(name, start, dtype))
+                value = _jaxapi.on_mesh(self._compute(name, start, dtype), facts.partition)
+                self.computed[name] = value
         return value
 
     def _compute(self, name: str, start: jax.Array | Program, dtype: DType) -> jax.Array:
@@ -343,6 +355,7 @@ class Inner:
     """Values of a function that was planned, and now runs as a pure one: they are arguments."""
 
     planning = False
+    layout = None
 
     def __init__(
         self,
@@ -369,7 +382,7 @@ class Inner:
         return found[name]
 
     def make(
-        self, name: str, shape: Shape, dtype: DType, start: Start, trainable: bool
+        self, name: str, shape: Shape, dtype: DType, start: Start, facts: Facts
     ) -> jax.Array | None:
         raise AssertionError(name)  # nothing is made
 

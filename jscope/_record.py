@@ -22,6 +22,7 @@ class Facts(NamedTuple):
     regularizer: Regularizer | None = None
     constraint: Constraint | None = None
     partition: Partitioner = None
+    partitioner: Partitioner = None
 
 
 class Record:

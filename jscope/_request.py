@@ -13,6 +13,7 @@ from jscope import _jaxapi, constraints, regularizers
 from jscope._arguments import as_bool, bad_argument, bad_static, is_dtype_class
 from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
+from jscope._layout import check_layout
 from jscope._pass import Pass
 from jscope._record import Facts, Record
 from jscope._report import Shaped, brief, describe, dims, is_shaped, report_at, where
@@ -27,7 +28,15 @@ from jscope._shape_dtype import (
     asked_dtype,
     fits,
 )
-from jscope._spec import Constraint, DType, InitializerLike, Partitioner, Regularizer, Shape
+from jscope._spec import (
+    Constraint,
+    DType,
+    InitializerLike,
+    Partitioner,
+    Regularizer,
+    Shape,
+    VariableSpec,
+)
 from jscope.errors import (
     ArgumentError,
     NameClashError,
@@ -174,6 +183,17 @@ def _create(
     dtype = asked_dtype or FLOAT32
     shape, initializer = initial(running, full, initializer, dtype, wanted, constant)
     facts = _facts(running, asked, dtype)
+    if values.layout is not None and (values.layout.rules or facts.partition is not None):
+        spec = VariableSpec(
+            full,
+            running.level.sizes + shape,
+            dtype,
+            initializer=initializer,
+            **facts._asdict(),
+            sites=sites(raw_sites),
+            stack=running.level.sizes,
+        )
+        facts = facts._replace(partition=values.layout(spec))
     start = initializer
     if constant is None and values.initializing and values.find(full) is None:
         start = start_of(running, full, shape, dtype, initializer)
@@ -183,7 +203,7 @@ def _create(
     looks = bool(layers) or (not values.planning and bool(level.values or level.parent))
     value: jax.Array | None = None
     if values.initializing or not looks:
-        value = values.make(full, layers + shape, dtype, start, facts.trainable)
+        value = values.make(full, layers + shape, dtype, start, facts)
     if looks:
         value = _first(running, full, shape, facts.trainable)
     if value is None:
@@ -241,7 +261,9 @@ def _facts(running: Pass, asked: Request, dtype: DType) -> Facts:
     if is_key:
         regularizer = constraint = None  # those of a scope are for numbers
     partitioner = settings.partitioner if asked.partitioner is None else asked.partitioner
-    return Facts(trainable, collections, regularizer, constraint, partitioner)
+    if partitioner is not None:
+        check_layout("partitioner", partitioner, "(shape, dtype)")
+    return Facts(trainable, collections, regularizer, constraint, partitioner, partitioner)
 
 
 def _trainable_key(name: str, dtype: object, sites: tuple[Site, ...]) -> StateError:

@@ -6,15 +6,20 @@ import collections
 import os
 import threading
 from collections.abc import Callable, Hashable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jscope import _jaxapi
+from jscope._divisible import is_divisible
 from jscope._jaxapi import Jaxpr
-from jscope._keys import named_key, numbered_key, or_any, words
+from jscope._keys import is_key, named_key, numbered_key, or_any, words
+from jscope._layout import Mesh as AnyMesh
+from jscope._layout import axes_of
 from jscope._program import Program, Start, add_place
 from jscope._spec import Shape, VariableSpec
 
@@ -24,10 +29,13 @@ _CACHED_SAMPLERS = 4096
 _EFFORT = "xla_backend_optimization_level"  # a flag of XLA, left as it is where the user sets it
 
 
-def _compile(jaxpr: Jaxpr, stack: Shape, impl: Hashable) -> _Sampler:
+def _compile(
+    jaxpr: Jaxpr, stack: Shape, impl: Hashable, place: NamedSharding | None = None
+) -> _Sampler:
     """A function of the pass's key, the words of a name and the arrays of a program.
 
     The arrays come as arguments, so that programs over other arrays share it, and none is kept.
+    With a place it makes each shard where it is to be.
     """
 
     # Takes the words of the key, because a call with a typed key takes JAX's slow path.
@@ -52,12 +60,13 @@ def _compile(jaxpr: Jaxpr, stack: Shape, impl: Hashable) -> _Sampler:
         values: jax.Array = jax.lax.map(layer, numbers)
         return values.reshape(stack + values.shape[1:])
 
-    traced = jax.jit(sample)
+    options: dict[str, Any] = {} if place is None else {"out_shardings": place}
+    traced = jax.jit(sample, **options)
     if jax.default_backend() != "cpu" or _EFFORT in os.environ.get("XLA_FLAGS", ""):
         return traced
     # A sampler runs once: compiled with little effort it gives the same bits, in a third of the
     # time. JAX takes such options outside of other compilations only.
-    quick = jax.jit(sample, compiler_options={_EFFORT: 1})
+    quick = jax.jit(sample, compiler_options={_EFFORT: 1}, **options)
 
     def choose(*inputs: ArrayLike) -> jax.Array:
         eager = _jaxapi.is_eager(_jaxapi.current_trace())
@@ -79,43 +88,118 @@ class Sampler:
 
     def __init__(self, key: jax.Array | None) -> None:
         key = or_any(key)
-        self._key_data = jax.random.key_data(key)
+        self._key_data: ArrayLike = jax.random.key_data(key)
         self._impl = jax.random.key_impl(key)
         self._own: dict[Hashable, _Sampler] = {}
+        self._mesh = _jaxapi.concrete_mesh()
+        if self._mesh is not None:
+            self._key_data = np.asarray(self._key_data)  # from wherever it is
 
     def __call__(self, spec: VariableSpec, start: Start) -> jax.Array:
-        """The initial value of ``spec``, [*spec.shape] of spec.dtype."""
+        """The initial value of ``spec``, [*spec.shape] of spec.dtype, where it is to be."""
+        partition = spec.partition if isinstance(spec.partition, PartitionSpec) else None
+        if self._mesh is None:
+            return _jaxapi.on_mesh(self._sample(spec, start, None), partition)
+        partition = partition or PartitionSpec()
+        divided = partition if self._can_divide(start) else PartitionSpec()
+        mesh = self._birthplace(spec, start, divided)
+        with jax.set_mesh(mesh):
+            born = self._sample(spec, start, NamedSharding(mesh, divided))
+        value: jax.Array = jax.device_put(born, NamedSharding(self._mesh, partition))
+        return value
+
+    def _can_divide(self, start: Start) -> bool:
+        """Whether the parts of a value, computed on several devices, have the bits of the whole."""
+        if not isinstance(start, Program):
+            return True
+        return self._impl == "threefry2x32" and is_divisible(start.jaxpr)
+
+    def _birthplace(self, spec: VariableSpec, start: Start, divided: PartitionSpec) -> Mesh:
+        """The mesh without explicit axes, which would give other last bits than none.
+
+        What several devices are to have is made by one of them, unless others belong to other
+        processes. Not for keys, which JAX does not move, nor for a program that needs the mesh.
+        """
+        mesh = self._mesh
+        assert mesh is not None
+        needs_mesh = isinstance(start, Program) and _jaxapi.needs_mesh(start.jaxpr)
+        if needs_mesh or is_key(spec.dtype):
+            return mesh
+        devices = mesh.devices
+        if not mesh.is_multi_process:
+            used = {name for entry in divided for name in axes_of(entry)}
+            devices = devices[tuple([slice(None if x in used else 1) for x in mesh.axis_names])]
+        return Mesh(devices, mesh.axis_names)
+
+    def _sample(self, spec: VariableSpec, start: Start, place: NamedSharding | None) -> jax.Array:
         if isinstance(start, Program):
-            sampler = self._find(start, spec.stack)
+            sampler = self._find(start, spec.stack, place)
+            inputs = self._key_data, words(spec.name), *start.consts
+            if place is not None:
+                inputs = tuple([_movable(value, place.mesh) for value in inputs])
             try:
-                return sampler(self._key_data, words(spec.name), *start.consts)
+                return sampler(*inputs)
             except Exception as error:  # of a compiler, or of a callback
                 add_place(error, spec.name, spec, spec.sites)
                 raise
-        # A copy: nobody may write into it later.
-        value = jnp.array(start, spec.dtype)
-        return jnp.broadcast_to(value, spec.shape) if spec.stack else value
+        # Copies: nobody may write into them later.
+        if place is None:
+            value = jnp.array(start, spec.dtype)
+            return jnp.broadcast_to(value, spec.shape) if spec.stack else value
+        if isinstance(start, jax.Array) and is_key(start.dtype):
+            return _key_at(place, start, spec.shape)
+        whole = np.broadcast_to(np.asarray(start, spec.dtype), spec.shape)
+        return jax.make_array_from_callback(spec.shape, place, lambda part: whole[part].copy())
 
-    def _find(self, program: Program, stack: Shape) -> _Sampler:
-        known = program, stack  # the library's programs are one object, found without their key
+    def _find(self, program: Program, stack: Shape, place: NamedSharding | None) -> _Sampler:
+        # The library's programs are one object, found without their key.
+        known = program, stack, place
         sampler = self._own.get(known)
         if sampler is None:
-            key = program.key, stack, str(self._impl)
+            given = program.jaxpr, stack, self._impl, place
+            key = program.key, stack, str(self._impl), place
             if program.shared:
-                sampler = _find_shared(key, program.jaxpr, stack, self._impl)
+                sampler = _find_shared(key, *given)
             else:
                 sampler = self._own.get(key)
                 if sampler is None:
-                    sampler = self._own[key] = _compile(program.jaxpr, stack, self._impl)
+                    sampler = self._own[key] = _compile(*given)
             self._own[known] = sampler
         return sampler
 
 
-def _find_shared(key: Hashable, jaxpr: Jaxpr, stack: Shape, impl: Hashable) -> _Sampler:
+def _movable(value: ArrayLike, mesh: AnyMesh) -> ArrayLike:
+    """An input of a sampler on a mesh, from wherever it is."""
+    if not isinstance(value, jax.Array):
+        return value
+    spec, found = PartitionSpec(), value.sharding
+    if is_key(value.dtype):
+        return _key_at(NamedSharding(mesh, spec), value, value.shape)
+    if value.is_fully_replicated:
+        return np.asarray(value)
+    if isinstance(found, NamedSharding) and found.mesh.axis_names == mesh.axis_names:
+        spec = found.spec
+    moved: jax.Array = jax.device_put(value, NamedSharding(mesh, spec))
+    return moved
+
+
+def _key_at(place: NamedSharding, key: jax.Array, shape: Shape) -> jax.Array:
+    """Keys elsewhere, broadcast to a shape: JAX moves their words only."""
+    impl, words = jax.random.key_impl(key), np.asarray(jax.random.key_data(key))
+    words = np.broadcast_to(words, (*shape, words.shape[-1]))
+    found: jax.Array = jax.jit(
+        lambda words: jax.random.wrap_key_data(words, impl=impl), out_shardings=place
+    )(words)
+    return found
+
+
+def _find_shared(
+    key: Hashable, jaxpr: Jaxpr, stack: Shape, impl: Hashable, place: NamedSharding | None
+) -> _Sampler:
     with _lock:
         sampler = _samplers.get(key)
         if sampler is None:
-            sampler = _samplers[key] = _compile(jaxpr, stack, impl)
+            sampler = _samplers[key] = _compile(jaxpr, stack, impl, place)
             if len(_samplers) > _CACHED_SAMPLERS:
                 _samplers.popitem(last=False)
         else:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 import jax
 import numpy as np
 
+from jscope._layout import Mesh, shardings
 from jscope._params import Params, PyTree, fold, params_of
 from jscope._report import WIDTH, describe, some_of
 from jscope.errors import Site, TreeTypeError
@@ -16,6 +17,7 @@ from jscope.errors import Site, TreeTypeError
 T = TypeVar("T")
 
 Shape: TypeAlias = tuple[int, ...]
+
 DType: TypeAlias = np.dtype[np.generic]
 """A dtype of NumPy; or that of typed keys, which JAX passes for one."""
 
@@ -56,7 +58,9 @@ class VariableSpec:
         by the function itself.
       regularizer: Function of the value, or None.
       constraint: Function of the value, or None.
-      partition: The partitioner, as given.
+      partition: How it is laid out over a mesh, a ``PartitionSpec`` for all axes of ``shape``: by
+        the rules of ``jscope.sharded``, or under a mesh by its partitioner. Else the partitioner.
+      partitioner: The partitioner, as given.
       sites: Where it was made, innermost user frame first; at most five.
       stack: Leading axes of the shape that ``layer_stack`` or ``vmap(variables="split")`` added.
 
@@ -78,11 +82,7 @@ class VariableSpec:
     partition: Partitioner = None
     sites: tuple[Site, ...] = ()
     stack: Shape = ()
-
-    @property
-    def partitioner(self) -> Partitioner:
-        """The same as ``partition``, by the name of the argument."""
-        return self.partition
+    partitioner: Partitioner = None
 
     def __repr__(self) -> str:
         extra = "" if self.trainable else ", trainable=False"
@@ -136,20 +136,49 @@ class Specs(Mapping[str, VariableSpec]):
     def __reduce__(self) -> tuple[object, ...]:
         return Specs, (tuple(self._specs.values()),)
 
-    def params(self) -> Params:
-        """Params of ``jax.ShapeDtypeStruct`` of the trainable variables."""
-        return self._structs(trainable=True)
+    def params(self, mesh: Mesh | None = None) -> Params:
+        """Params of ``jax.ShapeDtypeStruct`` of the trainable variables.
 
-    def state(self) -> Params:
-        """Params of ``jax.ShapeDtypeStruct`` of the non-trainable variables."""
-        return self._structs(trainable=False)
+        Args:
+          mesh: Over which they are laid out, so that each struct has a sharding; none if None.
 
-    def _structs(self, *, trainable: bool) -> Params:
+        Raises:
+          ShardingError: (ValueError) some cannot be laid out so.
+        """
+        return self._structs(mesh, trainable=True)
+
+    def state(self, mesh: Mesh | None = None) -> Params:
+        """Params of ``jax.ShapeDtypeStruct`` of the non-trainable variables; as ``params``."""
+        return self._structs(mesh, trainable=False)
+
+    def _structs(self, mesh: Mesh | None, *, trainable: bool) -> Params:
+        kept = [spec for spec in self.values() if spec.trainable is trainable]
+        places = {} if mesh is None else shardings(kept, mesh)
         return params_of(
-            (name, jax.ShapeDtypeStruct(spec.shape, spec.dtype))
-            for name, spec in self.items()
-            if spec.trainable is trainable
+            (x.name, jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places.get(x.name)))
+            for x in kept
         )
+
+    def shardings(self, mesh: Mesh) -> Params:
+        """Params of ``jax.sharding.NamedSharding`` of the trainable variables over a mesh.
+
+        For ``jax.jit(in_shardings=...)`` and the like. What nothing lays out is replicated.
+
+        Args:
+          mesh: A ``jax.sharding.Mesh`` or ``AbstractMesh``.
+
+        Raises:
+          ShardingError: (ValueError) some cannot be laid out so; all of them at once.
+        """
+        return self._shardings(mesh, trainable=True)
+
+    def state_shardings(self, mesh: Mesh) -> Params:
+        """Those of the non-trainable variables; as ``shardings``."""
+        return self._shardings(mesh, trainable=False)
+
+    def _shardings(self, mesh: Mesh, *, trainable: bool) -> Params:
+        kept = [spec for spec in self.values() if spec.trainable is trainable]
+        return params_of(shardings(kept, mesh).items())
 
 
 def refuse_as_tree(specs: Specs) -> NoReturn:

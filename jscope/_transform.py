@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
@@ -10,6 +11,7 @@ import jax
 from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
 from jscope._keys import Rng, as_key
+from jscope._layout import Rules
 from jscope._params import NestedMapping, Params, PyTree, grow, is_array, params_of, walk, wrap
 from jscope._pass import Pass
 from jscope._program import Start
@@ -25,6 +27,21 @@ R = TypeVar("R")
 T = TypeVar("T")
 V = TypeVar("V")
 A = ParamSpec("A")
+
+
+class _Setting(NamedTuple):
+    """How the variables of a network are laid out over a mesh."""
+
+    rules: Rules | None = None
+    mesh: jax.sharding.Mesh | None = None
+
+    def __call__(self) -> contextlib.AbstractContextManager[object]:
+        """Sets the mesh, if there is one of its own."""
+        if self.mesh is None:
+            return contextlib.nullcontext()
+        if _jaxapi.is_eager(_jaxapi.current_trace()):
+            return jax.set_mesh(self.mesh)
+        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
 
 class _Network(tuple[Callable[Concatenate[Rng, P], V], Callable[A, R]], Generic[A, P, R, V]):
@@ -139,10 +156,16 @@ def transform(
       (2, 4)
     """
     _check_function("transform", fn)
+    return _transformed(fn, _Setting(), (transform, (fn,)))
 
+
+def _transformed(
+    fn: Callable[P, R], setting: _Setting, maker: tuple[Function, tuple[object, ...]]
+) -> Transformed[Concatenate[NestedMapping, Rng, P], P, R]:
     @_jaxapi.entry
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> Params:
-        return _initialize(fn, as_key(rng), args, kwargs, has_state=False)[0]
+        with setting():
+            return _initialize(fn, as_key(rng), args, kwargs, setting, has_state=False)[0]
 
     @_jaxapi.entry
     def apply(params: Mapping[str, Any], rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -150,10 +173,11 @@ def transform(
 
     @_jaxapi.entry
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=False)[0])
+        with setting():
+            return _specs(fn, args, kwargs, setting, has_state=False)
 
     _signature.show(fn, init, apply, specs)
-    return Transformed(init, apply, specs, (transform, (fn,)))
+    return Transformed(init, apply, specs, maker)
 
 
 def transform_with_state(
@@ -188,10 +212,16 @@ def transform_with_state(
       [0.5, 0.5, 0.5]
     """
     _check_function("transform_with_state", fn)
+    return _transformed_with_state(fn, _Setting(), (transform_with_state, (fn,)))
 
+
+def _transformed_with_state(
+    fn: Callable[P, R], setting: _Setting, maker: tuple[Function, tuple[object, ...]]
+) -> TransformedWithState[Concatenate[NestedMapping, NestedMapping, Rng, P], P, tuple[R, Params]]:
     @_jaxapi.entry
     def init(rng: Rng, /, *args: P.args, **kwargs: P.kwargs) -> tuple[Params, Params]:
-        return _initialize(fn, as_key(rng), args, kwargs, has_state=True)
+        with setting():
+            return _initialize(fn, as_key(rng), args, kwargs, setting, has_state=True)
 
     @_jaxapi.entry
     def apply(
@@ -207,10 +237,11 @@ def transform_with_state(
 
     @_jaxapi.entry
     def specs(*args: P.args, **kwargs: P.kwargs) -> Specs:
-        return Specs(_abstract(fn, _any_key, args, kwargs, has_state=True)[0])
+        with setting():
+            return _specs(fn, args, kwargs, setting, has_state=True)
 
     _signature.show(fn, init, apply, specs)
-    return TransformedWithState(init, apply, specs, (transform_with_state, (fn,)))
+    return TransformedWithState(init, apply, specs, maker)
 
 
 def _apply(
@@ -329,6 +360,58 @@ def without_apply_rng(net: object) -> object:
     return Transformed(net.init, apply, net.specs, maker)
 
 
+def sharded(net: PyTree, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> PyTree:
+    """The same network, whose variables are laid out over a mesh by rules.
+
+    ``init`` makes each array with its sharding, under ``jax.set_mesh(mesh)`` or on the ``mesh``
+    given here: no device holds a whole array that is divided, and values are those without a mesh.
+    ``specs`` carry the layouts, so ``specs.shardings(mesh)`` and ``specs.params(mesh)`` say what to
+    give to ``jax.jit``, orbax or ``jscope.restore``. ``apply`` is the same.
+
+    Args:
+      net: Of ``transform`` or ``transform_with_state``.
+      rules: Of ``jscope.sharding_rules``.
+      mesh: The mesh of ``init`` and ``specs``; else the one that is set there. Without any, arrays
+        are made as without rules, and only the rules themselves are checked.
+
+    Returns:
+      The same kind of network.
+
+    Raises:
+      ArgumentError: (ValueError, TypeError) an argument is something else.
+      ShardingError: (ValueError) from ``init`` and ``specs``: a variable that nothing lays out, a
+        rule that takes nothing, a mesh axis that is used twice or is not there, a size that does
+        not divide; all of them at once.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> from jax.sharding import PartitionSpec as P
+      >>> rules = js.sharding_rules({"**/kernel": P(None, "model")}, default=P())
+      >>> net = js.sharded(js.transform(lambda x: js.layers.dense(x, 4)), rules)
+      >>> with jax.set_mesh(jax.make_mesh((1,), ("model",))):
+      ...     params = net.init(jax.random.key(0), jnp.ones([1, 2]))
+      >>> params["dense"]["kernel"].sharding.spec == P(None, "model")
+      True
+    """
+    if not isinstance(net, _Network):
+        raise bad_argument("argument of sharded", net, "what transform returns")
+    if not isinstance(rules, Rules):
+        raise bad_argument("rules", rules, "what jscope.sharding_rules returns")
+    if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
+        raise bad_argument("mesh", mesh, "a jax.sharding.Mesh or None")
+    maker: Function
+    fn: Any
+    maker, (fn, *_) = net._maker
+    if maker is without_apply_rng:
+        return without_apply_rng(sharded(fn, rules, mesh))
+    if maker is sharded:
+        return sharded(fn, rules, mesh)
+    build = _transformed if maker is transform else _transformed_with_state
+    return build(fn, _Setting(rules, mesh), (sharded, (net, rules, mesh)))
+
+
 def _root() -> VariableScope:
     return VariableScope()
 
@@ -367,16 +450,20 @@ def _abstract(
     key: Callable[[], jax.Array | None],
     args: Args,
     kwargs: Kwargs,
+    setting: _Setting,
     *,
     has_state: bool,
 ) -> _Abstract:
     """Runs ``fn`` once without computing anything."""
 
     def facts(args: Args, kwargs: Kwargs) -> _Abstract:
-        running = Pass(Blank(has_state), _root(), key())
+        values = Blank(has_state, setting.rules)
+        running = Pass(values, _root(), key())
         _pass.run(running, fn, args, kwargs)
         starts = {x.name: x.start for x in running.records.values() if not x.is_computed}
-        return _Abstract(running.specs(), starts)
+        specs = running.specs()
+        values.layout.check(specs)
+        return _Abstract(specs, starts)
 
     return abstractly(facts, args, kwargs)
 
@@ -394,12 +481,24 @@ def abstractly(run: Callable[..., T], *given: PyTree) -> T:
     return found[-1]
 
 
+def _specs(
+    fn: Function, args: Args, kwargs: Kwargs, setting: _Setting, *, has_state: bool
+) -> Specs:
+    return Specs(_abstract(fn, _any_key, args, kwargs, setting, has_state=has_state)[0])
+
+
 def _initialize(
-    fn: Function, key: jax.Array | None, args: Args, kwargs: Kwargs, *, has_state: bool
+    fn: Function,
+    key: jax.Array | None,
+    args: Args,
+    kwargs: Kwargs,
+    setting: _Setting,
+    *,
+    has_state: bool,
 ) -> tuple[Params, Params]:
     """Initial values: those of the trainable variables, and the others."""
     with jax.disable_jit(False):
-        specs, values = _initial_values(fn, key, args, kwargs, has_state=has_state)
+        specs, values = _initial_values(fn, key, args, kwargs, setting, has_state=has_state)
     params, state = (
         params_of((s.name, values[s.name]) for s in specs if s.trainable is kind)
         for kind in (True, False)
@@ -408,18 +507,22 @@ def _initialize(
 
 
 def _initial_values(
-    fn: Function, key: jax.Array | None, args: Args, kwargs: Kwargs, *, has_state: bool
+    fn: Function,
+    key: jax.Array | None,
+    args: Args,
+    kwargs: Kwargs,
+    setting: _Setting,
+    *,
+    has_state: bool,
 ) -> tuple[Sequence[VariableSpec], dict[str, jax.Array]]:
-    specs, starts = _abstract(fn, lambda: key, args, kwargs, has_state=has_state)
+    specs, starts = _abstract(fn, lambda: key, args, kwargs, setting, has_state=has_state)
     with _pass.no_pass():
         sample = Sampler(key)
         values = {
-            spec.name: _jaxapi.on_mesh(sample(spec, starts[spec.name]))
-            for spec in specs
-            if spec.name in starts
+            spec.name: sample(spec, starts[spec.name]) for spec in specs if spec.name in starts
         }
     if len(values) < len(specs):
-        values |= _computed(fn, specs, values, key, args, kwargs)
+        values |= _computed(fn, specs, values, key, args, kwargs, setting)
     return specs, values
 
 
@@ -430,6 +533,7 @@ def _computed(
     key: jax.Array | None,
     args: Args,
     kwargs: Kwargs,
+    setting: _Setting,
 ) -> dict[str, jax.Array]:
     """The initial values that the function computes itself, in order, on the real arguments.
 
@@ -441,7 +545,7 @@ def _computed(
     given = params_of(sampled.items())
 
     def trace(arrays: Sequence[jax.Array], given: Params) -> list[jax.Array]:
-        values = Replay(given, key)
+        values = Replay(given, key, setting.rules)
         args, kwargs = merge(arrays)
         _pass.run(Pass(values, _root(), key), fn, args, kwargs)
         missing = [spec.name for spec in wanted if spec.name not in values.computed]

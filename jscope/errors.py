@@ -20,6 +20,7 @@
     ├── EmptySelectionError (ValueError)      a pattern that selects nothing
     ├── FileError (ValueError, OSError)       a file that cannot be read, or is not what it says
     │   └── MissingFileError (FileNotFoundError)  there is no such file
+    ├── ShardingError (ValueError)            variables that cannot be laid out as they are to be
     └── CheckError (ValueError)               params that do not fit
         ├── TreeTypeError (TypeError)         not a nested mapping of names to arrays
         ├── LabelError                        no label for a name, or two
@@ -64,6 +65,7 @@ __all__ = [
     "NoPassError",
     "ReuseError",
     "RngError",
+    "ShardingError",
     "Site",
     "StateError",
     "TransformError",
@@ -269,6 +271,15 @@ class EmptySelectionError(JscopeError, ValueError):
 
     pattern: str = ""
     near: tuple[str, ...] = ()
+
+
+class ShardingError(JscopeError, ValueError):
+    """Variables that cannot be laid out over a mesh as rules or partitioners say.
+
+    Facts: ``problems`` (full name, or the text of a rule -> what is wrong with it).
+    """
+
+    problems: Mapping[str, str] = MappingProxyType({})
 
 
 class FileError(JscopeError, ValueError, OSError):

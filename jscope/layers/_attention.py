@@ -17,7 +17,7 @@ from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_full
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._dropout import check_rate, dropout
-from jscope.layers._sharding import along_batch
+from jscope.layers._sharding import along_batch, like, product
 from jscope.layers._weights import Weight, if_flag, layer_scope, zeros
 from jscope.regularizers import no_regularizer
 
@@ -178,10 +178,12 @@ class _Projection(NamedTuple):
             glorot = jax.nn.initializers.glorot_uniform(*map(tuple, axes))
             weight = weight._replace(initializer=glorot)
         kernel = weight.use(f"{name}/kernel", shape, inputs.dtype)
-        outputs = jnp.tensordot(inputs, kernel, contracted)
+        laid = product(inputs, kernel, contracted)
+        outputs = jnp.tensordot(inputs, kernel, contracted, out_sharding=laid)
         if self.bias is None:
             return outputs
-        return outputs + self.bias.use(f"{name}/bias", shape[contracted:], inputs.dtype)[None, None]
+        bias = self.bias.use(f"{name}/bias", shape[contracted:], inputs.dtype)
+        return outputs + like(bias[None, None], outputs)
 
 
 def _append(

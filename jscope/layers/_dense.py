@@ -17,6 +17,7 @@ from jscope.layers._arguments import (
     check_array,
     takes_tf1,
 )
+from jscope.layers._sharding import product
 from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 
 
@@ -82,5 +83,6 @@ def dense(
     kernel = Weight(kernel_initializer, kernel_regularizer, kernel_constraint, trainable)
     bias = Weight(bias_initializer, bias_regularizer, bias_constraint, trainable)
     with layer_scope(name, "dense", reuse):
-        outputs = jnp.dot(inputs, kernel.use("kernel", [inputs.shape[-1], units], inputs.dtype))
+        used = kernel.use("kernel", [inputs.shape[-1], units], inputs.dtype)
+        outputs = jnp.dot(inputs, used, out_sharding=product(inputs, used, 1))
         return finish(outputs, if_flag("use_bias", use_bias, bias), activation)

@@ -11,7 +11,7 @@ from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, takes_tf1
-from jscope.layers._sharding import layout, sharding
+from jscope.layers._sharding import layout, sharding, without
 from jscope.layers._weights import Weight, layer_scope
 
 
@@ -98,8 +98,9 @@ def embedding_lookup(params: jax.Array, ids: jax.Array) -> jax.Array:
     params = check_array("params", params, "[rows, ...]", lambda ndim: ndim >= 1, jnp.generic)
     ids = check_array("ids", ids, "of any shape", lambda _: True, jnp.integer)
     rows, columns = layout(ids), layout(params)[1:]
-    if not any(rows + columns):
+    if not any(rows + layout(params)):
         return params[ids]
     # JAX does not guess how the rows that it gathers are to be laid out over an explicit mesh.
     divided = ids if any(rows) else params
-    return params.at[ids].get(out_sharding=sharding(divided, rows + columns))
+    laid = sharding(divided, rows + without(columns, rows))
+    return params.at[ids].get(out_sharding=laid)

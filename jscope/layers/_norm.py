@@ -23,6 +23,7 @@ from jscope.layers._arguments import (
     check_training,
     takes_tf1,
 )
+from jscope.layers._sharding import like
 from jscope.layers._weights import Weight, kept_in, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 
@@ -260,8 +261,8 @@ def scale_and_shift(
 ) -> jax.Array:
     """Times gamma, plus beta, where they are there, in a shape that fits the outputs."""
     if gamma is not None:
-        outputs = outputs * gamma.reshape(across)
-    return outputs if beta is None else outputs + beta.reshape(across)
+        outputs = outputs * like(gamma.reshape(across), outputs)
+    return outputs if beta is None else outputs + like(beta.reshape(across), outputs)
 
 
 def check_axes(

@@ -17,6 +17,7 @@ from jscope._scope import variable_scope
 from jscope._spec import Constraint, DType, InitializerLike, Regularizer
 from jscope._variable import get_variable
 from jscope.layers._arguments import Activation, Name
+from jscope.layers._sharding import like
 
 zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
 
@@ -73,7 +74,8 @@ def finish(
     """Adds a bias along an axis, if there is one, and applies the activation."""
     if bias is not None:
         size = outputs.shape[axis]
-        outputs = outputs + along(bias.use("bias", [size], outputs.dtype), outputs.ndim, axis)
+        vector = along(bias.use("bias", [size], outputs.dtype), outputs.ndim, axis)
+        outputs = outputs + like(vector, outputs)
     return outputs if activation is None else activation(outputs)
 
 

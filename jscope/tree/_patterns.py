@@ -70,6 +70,14 @@ def _taken(pattern: Pattern, names: Sequence[str], *, has_choice: bool) -> Empty
     )
 
 
+def predicate(pattern: Pattern) -> Predicate:
+    """A function of (name, leaf) that tells whether a pattern means it."""
+    if _is_list(pattern):
+        parts = [predicate(one) for one in pattern]
+        return lambda name, leaf: any(part(name, leaf) for part in parts)
+    return _predicate(pattern)
+
+
 def show(pattern: Pattern) -> str:
     """A pattern in a message."""
     if _is_list(pattern):
