@@ -28,6 +28,7 @@ from jscope._pass import is_initializing
 from jscope._reuse import AUTO_REUSE
 from jscope._rules import ShardingRules, fsdp, sharding_rules
 from jscope._scope import VariableScope, get_variable_scope, variable_scope
+from jscope._shard_map import shard_map
 from jscope._spec import Specs, VariableSpec
 from jscope._stack import layer_stack
 from jscope._state import assign, assign_add, assign_moving_average, assign_sub
@@ -116,6 +117,7 @@ __all__ = [
     "remat",
     "restore",
     "scan",
+    "shard_map",
     "sharded",
     "sharding_rules",
     "switch",

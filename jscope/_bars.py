@@ -133,7 +133,7 @@ def _instead(bar: Transform, *, why: str) -> str:
             "use jscope.vmap(variables='split'), where each instance has variables of its own, or "
             "return the values and assign one outside."
         )
-    if twin in TWINS:
+    if twin in TWINS and not (twin == "shard_map" and "state" in why):
         return f"use jscope.{twin}, which takes the same arguments and {why}."
     return (
         "wrap the function, pure, carry = jscope.functionalize(fn), pass the carry through the "

@@ -272,6 +272,10 @@ class Calls:
                 return found
         return None
 
+    def is_in_shards(self, place: Place) -> bool:
+        """Whether a request was inside ``shard_map``; an eager one does not tell."""
+        return any(_jaxapi.is_of_shards(self._infos.get(call)) for call, _ in place)
+
     def rule_beyond(self, value: jax.Array, root: TraceRef) -> str | None:
         """The ``custom_jvp`` or ``custom_vjp`` for which JAX has left the trace of a value.
 

@@ -21,6 +21,7 @@ from jax._src import linear_util as _linear_util
 from jax._src import literals as _literals
 from jax._src import named_sharding as _named_sharding
 from jax._src import pjit as _pjit
+from jax._src import shard_map as _shard_map
 from jax._src import traceback_util as _traceback_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
@@ -60,6 +61,9 @@ STATIC = (
     jax.sharding.Sharding,
 )
 """Parameters of equations that are compared by what they mean."""
+
+INFER: Any = inspect.signature(jax.shard_map).parameters["in_specs"].default
+"""What ``jax.shard_map`` has for ``in_specs`` that follow from the arguments, public by no name."""
 
 JAX_FOLDER = os.path.dirname(jax.__file__) + os.sep
 """Code below this folder is JAX's."""
@@ -226,6 +230,11 @@ def current_rule() -> str | None:
     return custom_rule(call_info(staged(_trace_context.trace)))
 
 
+def is_of_shards(info: CallInfo | None) -> bool:
+    """Whether a description is of a function of ``shard_map``."""
+    return info is not None and info.traced_for == "shard_map"
+
+
 _AFTER = ("custom_root ", "custom_linear_solve ", "custom_jvp jvp", "custom_vjp fwd")
 
 
@@ -313,7 +322,7 @@ def _part(
 
     def kept(entry: Any) -> Any:
         names = (entry,) if isinstance(entry, str) else entry or ()
-        found = tuple([name for name in names if kinds[name] == kind])
+        found = tuple([name for name in names if kinds.get(name) == kind])
         return found[0] if len(found) == 1 else found or None
 
     entries = [kept(entry) for entry in (() if mesh.empty else partition or ())]
@@ -356,6 +365,7 @@ _BY_TYPE: dict[type, Transform] = {
     _ad.JVPTrace: Transform("jax.jvp", once=True),
     _ad.LinearizeTrace: Transform("jax.linearize", once=True),
     _batching.BatchTrace: Transform("jax.vmap", once=False),
+    _shard_map.ShardMapTrace: Transform("jax.shard_map", once=False),  # of an eager one
 }
 
 # What JAX says a function was traced for -> transform.

@@ -45,7 +45,7 @@ class Plan:
     """What a function used and assigned when it was run without values.
 
     Attributes:
-      used: The stacked variables of which it had one layer.
+      used: The variables of which it had one layer, or that it took.
       assigned: Names, in order.
       inner: For each function of the transform the plans of the transforms in it, in order.
       made: Whether it is whole.
@@ -72,9 +72,12 @@ class Level:
       collected: Key, scope and value of what was added to collections here.
       bars: What cannot be done here.
       sizes: Leading axes of the variables that are made here, outermost first.
+      takes: Whether values from outside are arguments of its function, for which no value can come
+        in by closure.
+      is_closed: Whether this level or one around it takes values so.
       planning: Whether this run only finds out what is used and assigned: nothing is computed.
-      used: While planning, the stacked variables of which this level has one layer.
-      parts: Placeholders for that layer, by full name.
+      used: While planning, the variables of which this level has one layer, or that it takes.
+      parts: Placeholders for them, by full name.
       place: The calls around it.
       trace: The trace that it runs in.
       mesh: The mesh that is set there.
@@ -86,6 +89,7 @@ class Level:
         "bars",
         "carried",
         "collected",
+        "is_closed",
         "keys",
         "mesh",
         "parent",
@@ -94,6 +98,7 @@ class Level:
         "planning",
         "plans",
         "sizes",
+        "takes",
         "trace",
         "used",
         "values",
@@ -108,6 +113,7 @@ class Level:
         carried: tuple[str, ...] | None = None,
         bars: Bars = Bars(),  # noqa: B008 - it is immutable
         sizes: tuple[int, ...] = (),
+        takes: bool = False,
         planning: bool = False,
         plans: list[Plan] | None = None,
         place: Place = (),
@@ -120,6 +126,8 @@ class Level:
         self.collected: list[tuple[str, str, PyTree]] = []
         self.bars = bars
         self.sizes = sizes
+        self.takes = takes
+        self.is_closed: bool = takes or (parent is not None and parent.is_closed)
         self.planning = planning
         self.plans = [] if plans is None else plans  # of the transforms in it, in order
         self._next = 0
@@ -145,10 +153,15 @@ class Level:
         return plan
 
     def part(self, name: str, whole: jax.Array) -> jax.Array:
-        """While planning, this layer's or instance's part of a variable [n, ...]."""
+        """While planning, this layer's or instance's part of a variable [n, ...], or all of one."""
         part = self.parts.get(name)
         if part is None:
-            if self.bars.outside is not None:
+            if self.takes:
+                layout = jax.typeof(whole).sharding.spec
+                part = _jaxapi.placeholder(
+                    self.trace(), self.mesh, whole.shape, whole.dtype, layout
+                )
+            elif self.bars.outside is not None:
                 part = _jaxapi.instance(self.trace(), whole)
             else:
                 part = _jaxapi.layer(self.trace(), self.mesh, whole)

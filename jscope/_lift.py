@@ -58,7 +58,9 @@ class Lift:
         values: Mapping[str, jax.Array] | None = None,
         fold: Fold | None = None,
         key: jax.Array | None = None,
+        folds: tuple[Fold, ...] | None = None,
         sizes: tuple[int, ...] = (),
+        takes: bool = False,
         bar: Bar | None = None,
         outside: Bar | None = None,
         collects: bool = False,
@@ -73,11 +75,13 @@ class Lift:
           fn: The user's function.
           args: For ``fn``.
           kwargs: For ``fn``.
-          values: Values that are the level's own; only these can be assigned. None if what is
-            assigned is returned from the transform, whatever it is.
+          values: Values that are the level's own; only these can be assigned, and none that it
+            takes. None if what is assigned is returned from the transform, whatever it is.
           fold: Gives the number of this iteration, to be folded into keys.
           key: The key, if not that of the level around.
+          folds: The numbers of the iterations around, if not those of the level around.
           sizes: The axis that variables made in ``fn`` get.
+          takes: Whether ``fn`` has all values from outside as arguments, the ``values``.
           bar: Why nothing can be assigned.
           outside: Why variables that were made outside cannot be assigned.
           collects: Whether what is added to collections is returned from the transform.
@@ -87,6 +91,7 @@ class Lift:
         around, run = self.parent.keys, object()
         if self.counts is None:
             self.counts = dict(around.counts)
+        folds = around.folds if folds is None else folds
         bars = self._bars._replace(
             assign=bar or self._bars.assign,
             outside=outside,
@@ -96,14 +101,15 @@ class Lift:
             self.parent,
             Keys(
                 around.key if key is None else key,
-                (fold, *around.folds) if fold else around.folds,
+                (fold, *folds) if fold else folds,
                 self.counts,
                 around.given if key is None else None,
             ),
             values=values,
-            carried=None if values is None else tuple(values),
+            carried=None if values is None else () if takes else tuple(values),
             bars=bars,
             sizes=self.parent.sizes + sizes,
+            takes=takes,
             planning=self.planning,
             plans=None if self.planning else self._plan.inner.get(which),
             place=(*self._place, (self._call(which), run), (Alike(self._call(-1), alike), run)),

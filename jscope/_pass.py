@@ -117,7 +117,7 @@ class Pass:
 
     def read(self, record: Record) -> jax.Array:
         """The value of a variable as the open level sees it."""
-        if record.value is not None:
+        if record.value is not None and not self.level.is_closed:
             return record.value
         found, layers = self.look(record.name, record.sizes, record.facts.trainable)
         return self.part(record.name, found, layers)
@@ -137,9 +137,10 @@ class Pass:
         return found
 
     def look(self, name: str, sizes: Shape, trainable: bool) -> tuple[Any, list[Level]]:
-        """What the pass has for a variable, and the levels that see one layer of it, from inside.
+        """What the pass has for a variable, and the levels that see a part of it, from inside.
 
-        These are levels that plan: they have no values yet.
+        These are levels that plan, of one of its layers or of a value that they take: they have no
+        values yet.
 
         Args:
           name: Full name.
@@ -151,7 +152,7 @@ class Pass:
         while level is not None:
             if name in level.values:
                 return level.values[name], layers
-            if level.is_layer and len(sizes) >= len(level.sizes):
+            if level.takes or (level.is_layer and len(sizes) >= len(level.sizes)):
                 if not level.planning:
                     raise unplanned(name)
                 level.used[name] = None
@@ -327,6 +328,22 @@ def _note_rules(running: Pass, error: Exception) -> None:
             )
 
 
+def _note_shards(running: Pass, error: Exception) -> None:
+    """Adds to JAX's error about what a function of shards closes over which variables it reads."""
+    if type(error) is not NotImplementedError or "inputs to shard_map" not in str(error):
+        return
+    inside = (x for x in running.records.values() if running.calls.is_in_shards(x.place))
+    read = next(inside, None)
+    which = "If it is a variable that the function reads"
+    if read is not None:
+        which = f"Variable {read.name} is read inside raw jax.shard_map at {where(read.sites)}"
+    error.add_note(
+        f"{which}: JAX lets no value from a mesh with Explicit axes in by closure (jax#29162). Use "
+        "jscope.shard_map, which takes the same arguments and gives variables to the function as "
+        "arguments."
+    )
+
+
 def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
@@ -343,6 +360,7 @@ def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
             watcher.at_end(facts)
     except Exception as error:
         _note_rules(running, error)
+        _note_shards(running, error)
         raise
     finally:
         while running.entries:

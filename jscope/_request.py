@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
@@ -14,6 +14,7 @@ from jscope._arguments import as_bool, bad_argument, bad_static, is_dtype_class
 from jscope._calls import Place, RawSites, is_rerun, sites
 from jscope._initial import initial, start_of
 from jscope._layout import check_layout
+from jscope._level import Level
 from jscope._pass import Pass
 from jscope._record import Facts, Record
 from jscope._report import Shaped, brief, describe, dims, is_shaped, report_at, where
@@ -167,9 +168,9 @@ def _given(
     value, layers = running.look(full, sizes, trainable)
     if not layers:
         return value
-    count = len(layers)
-    if value.shape[:count] != sizes[-count:]:
-        asked = sizes[-count:] + (wanted or value.shape[count:])
+    own = _axes(sizes, layers)
+    if value.shape[: len(own)] != own:
+        asked = own + (wanted or value.shape[len(own) :])
         raise _mismatch(running, full, "shape", asked, value)
     return running.part(full, value, layers)
 
@@ -200,7 +201,9 @@ def _create(
 
     level, layers = running.level, running.level.sizes
     # Levels may have values of their own, or parts of those of stacks.
-    looks = bool(layers) or (not values.planning and bool(level.values or level.parent))
+    looks = level.is_closed or bool(
+        layers or (not values.planning and (level.values or level.parent))
+    )
     value: jax.Array | None = None
     if values.initializing or not looks:
         value = values.make(full, layers + shape, dtype, start, facts)
@@ -208,16 +211,16 @@ def _create(
         value = _first(running, full, shape, facts.trainable)
     if value is None:
         raise values.refuse(full, sites(raw_sites), facts.trainable, running.records)
-    aval = value.aval
+    aval, is_part = value.aval, level.is_closed or bool(layers)
     if aval.shape != shape or (asked_dtype is not None and aval.dtype != asked_dtype):
         _check_found(running, full, value, (raw_sites, place, shape, asked_dtype, constant))
     if not values.planning and not _jaxapi.is_current(value):
         _check_usable(running, full, value)
     made = Record(
         full,
-        aval if not layers else jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype),
+        jax.ShapeDtypeStruct(layers + aval.shape, aval.dtype) if is_part else aval,
         layers,
-        value if not layers and (facts.trainable or values.initializing) else None,
+        None if is_part or not (facts.trainable or values.initializing) else value,
         raw_sites,
         place,
         facts,
@@ -234,10 +237,15 @@ def _first(running: Pass, full: str, wanted: Shape, trainable: bool) -> jax.Arra
     value, layers = running.look(full, running.level.sizes, trainable)
     if not layers or value is None:
         return value
-    asked = running.level.sizes[-len(layers) :] + wanted
-    if value.shape != asked:
-        raise _mismatch(running, full, "shape", asked, value, len(layers))
+    own = _axes(running.level.sizes, layers)
+    if value.shape != own + wanted:
+        raise _mismatch(running, full, "shape", own + wanted, value, len(own))
     return running.part(full, value, layers)
+
+
+def _axes(sizes: Shape, levels: Sequence[Level]) -> Shape:
+    """The leading axes of a variable of which these levels, the innermost ones, see a part."""
+    return sizes[len(sizes) - sum(level.is_layer for level in levels) :]
 
 
 def _facts(running: Pass, asked: Request, dtype: DType) -> Facts:

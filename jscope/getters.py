@@ -23,11 +23,13 @@ from jscope import _pass, tree
 from jscope._arguments import bad_argument, check_flag, check_size, widened
 from jscope._hints import watch
 from jscope._params import NestedMapping
+from jscope._reading import NotPlannedError
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
 from jscope._shape_dtype import PartialShape, dtype_or_none
 from jscope._spec import DType
 from jscope._state import assign_full
+from jscope._whole import gathered, is_on_mesh
 from jscope.errors import EmptySelectionError, VariableNotFoundError
 from jscope.regularizers import no_regularizer
 from jscope.tree._patterns import Pattern, choose, show
@@ -35,6 +37,7 @@ from jscope.tree._patterns import Pattern, choose, show
 __all__ = [
     "cast",
     "freeze",
+    "gather",
     "initial_values",
     "low_rank",
     "moving_average",
@@ -128,6 +131,65 @@ def freeze(names: Pattern = "", *, allow_empty: bool = False) -> CustomGetter:
         return jax.lax.stop_gradient(value) if fits(name, value) else value
 
     return getter
+
+
+def gather() -> CustomGetter:
+    """Reads variables that are divided over a mesh whole, on every device (ZeRO-3, FSDP).
+
+    For code that knows nothing of meshes: it computes with whole variables, and each device keeps
+    its part of them. One layer is gathered at a time in ``layer_stack``. So that the backward pass
+    gathers again, rather than keep all that was gathered, use ``layer_stack(checkpoint=True)`` or
+    ``jscope.checkpoint``, which this getter makes trace its function in each scope.
+
+    Along Explicit axes of the mesh gradients are divided as the variables are. Along Auto axes
+    the compiler lays them out: as the variables where the same ``jax.jit`` updates these, else as
+    its ``out_shardings`` say, which may be ``specs.shardings(mesh)``; with neither they may be
+    whole.
+
+    Returns:
+      A custom getter. Without a mesh, and inside ``shard_map`` over all of it, it does nothing.
+      With ``cast`` open this one inside: ``with variable_scope(..., custom_getter=cast(...))``
+      around ``with variable_scope(..., custom_getter=gather())`` casts first, and half the bytes
+      are sent.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> from jax.sharding import PartitionSpec as P
+      >>> def model(x):
+      ...     return js.layers.dense(x, 4)
+      >>> whole = js.variable_scope("", custom_getter=js.getters.gather())(model)
+      >>> net = js.sharded(js.transform(whole), js.sharding_rules({}, default=P("data")))
+      >>> with jax.set_mesh(jax.make_mesh((1,), ("data",))):
+      ...     params = net.init(0, jnp.ones([1, 2]))
+      ...     net.apply(params, None, jnp.ones([1, 2])).shape
+      (1, 4)
+    """
+
+    def getter(getter: _Getter, name: str, **request: _Asked) -> jax.Array:
+        value = getter(name, **request)
+        if not is_on_mesh(value):
+            return value
+        _ask_inside()
+        return gathered(value)
+
+    return getter
+
+
+def _ask_inside() -> None:
+    """Has a function that would be traced once be run under each scope.
+
+    Else a getter runs outside of it, where a checkpoint would keep what was gathered.
+    """
+    running = _pass.current("get_variable")
+    if running.calls.replayed is not None:
+        raise NotPlannedError(_GATHERS)
+    if running.recorder is not None:
+        running.recorder.refuse(_GATHERS)
+
+
+_GATHERS = "jscope.getters.gather gathers its variables"
 
 
 def rename(names: Mapping[str, str]) -> CustomGetter:

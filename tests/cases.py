@@ -86,10 +86,11 @@ def associative_scan(f: Block) -> Block:
     return lambda x: lax.associative_scan(lambda a, b: f(b) + 0 * a, jnp.stack([x, x]))[1]
 
 
-def shard_map(f: Block) -> Block:
+def shard_map(f: Block, by: Any = jax.shard_map) -> Block:
     mesh = Mesh(np.array(jax.devices()[:1]), ("i",))
     whole = PartitionSpec()
-    return jax.shard_map(f, mesh=mesh, in_specs=whole, out_specs=whole)
+    mapped: Block = by(f, mesh=mesh, in_specs=whole, out_specs=whole)
+    return mapped
 
 
 def custom_vjp(f: Block) -> Block:
@@ -131,7 +132,9 @@ TRACED_ONCE: dict[str, Callable[[Block], Block]] = {
 }
 """What traces a block once for all of its scopes, where laws 2 and 5 hold too: law 15."""
 
-WRAPPINGS = TRANSFORMS | TRACED_ONCE
+WRAPPINGS = (
+    TRANSFORMS | TRACED_ONCE | {"js.shard_map": functools.partial(shard_map, by=js.shard_map)}
+)
 
 INNER: dict[str, Callable[[Any], Any]] = {
     "jit": jax.jit,

@@ -49,6 +49,7 @@ TWINS = {
     "custom_vjp": "jscope.functionalize",
 }
 TWINS_OF_DRAWS = TWINS | {
+    "shard_map": "jscope.shard_map",
     "checkpoint of scan": "jscope.scan",
     "scan of checkpoint": "jscope.scan",
     "vmap of jit": "jscope.vmap",

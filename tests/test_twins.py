@@ -449,6 +449,7 @@ TWINS = {
     "fori_loop": lambda: js.fori_loop(0, 1, abs, 0),
     "cond": lambda: js.cond(True, abs, abs, 0),
     "switch": lambda: js.switch(0, [abs], 0),
+    "shard_map": lambda: js.shard_map(abs, out_specs=None)(X),
     "layer_stack": lambda: js.layer_stack(2)(abs)(X),
     "functionalize": lambda: js.functionalize(abs),
     "put_carry": lambda: js.put_carry(None),
@@ -475,6 +476,7 @@ def test_outside_a_pass_a_twin_says_so(name: str) -> None:
         (js.value_and_grad, jax.value_and_grad),
         (js.jit, jax.jit),
         (js.checkpoint, jax.checkpoint),
+        (js.shard_map, jax.shard_map),
     ],
 )
 def test_a_twin_takes_the_positional_arguments_of_its_original(twin: Any, original: Any) -> None:
@@ -489,7 +491,8 @@ def test_a_twin_takes_the_positional_arguments_of_its_original(twin: Any, origin
 
 
 def test_arguments_that_cannot_be_used() -> None:
-    for call in (js.jit, js.checkpoint, js.grad, js.value_and_grad, js.vmap):
+    shard_map = functools.partial(js.shard_map, out_specs=None)
+    for call in (js.jit, js.checkpoint, js.grad, js.value_and_grad, js.vmap, shard_map):
         with pytest.raises(errors.ArgumentError, match="must be a function, got 3 of type int"):
             call(3)
     with pytest.raises(errors.ArgumentError, match="The variables must be 'share' or 'split', got"):

@@ -198,6 +198,8 @@ def derived(x: Array) -> None:
     assert_type(js.value_and_grad(with_aux, has_aux=True)(x, 3), tuple[tuple[Array, str], Any])
     assert_type(js.vmap(model, in_axes=(0, None), variables="split")(x, 3), Array)
     assert_type(js.vmap(model, [0], 0, "batch", axis_size=3)(x), Array)
+    assert_type(js.shard_map(model, in_specs=None, out_specs=None)(x, 3), Array)
+    assert_type(js.shard_map(out_specs=None)(model)(x, 3), Array)
 
 
 def step(carry: Array, x: Array) -> tuple[Array, float]:

@@ -103,6 +103,8 @@ def decorated(x: Array) -> None:
     js.value_and_grad(model)(x, train=True)  # wrong
     js.grad(model)("x")  # wrong
     js.vmap(model)()  # wrong
+    js.shard_map(model)  # wrong
+    js.shard_map(model, out_specs=None)()  # wrong
     js.vmap(model, variables="splits")  # wrong
     js.no_such_name  # wrong  # noqa: B018
 
