@@ -83,6 +83,11 @@ def check_layout(argument: str, value: Any, arguments: str) -> None:
         )
 
 
+def is_scalar(spec: Variable) -> bool:
+    """Whether it can be laid out in one way only, whatever a scope or a default says."""
+    return len(spec.shape) == len(spec.stack)
+
+
 def partition_of(
     spec: Variable, value: Any, axes: Axes, sizes: Sizes | None, *, of_spec: bool
 ) -> Any:
@@ -127,7 +132,8 @@ def _entries(value: Any, axes: Axes, shape: tuple[int, ...]) -> list[Axis]:
         )
     if len(value) > len(shape):
         raise UnfitError(
-            f"{show(value)} has {len(value)} entries for the shape {dims(shape)}",
+            f"{show(value)} has {len(value)} entr{'ies' if len(value) > 1 else 'y'} for the shape "
+            f"{dims(shape)}",
             "give at most one entry for each axis that get_variable was asked for; a rule that is "
             "a function of the VariableSpec answers for the axes of stacks too.",
         )
@@ -247,14 +253,17 @@ class Layout:
         partition, sizes = spec.partition, self._sizes
         if sizes is None or partition is None:
             return partition
+        is_asked = partition is spec.partitioner
+        if is_asked and is_scalar(spec):
+            return PartitionSpec()
         try:
-            # Rules have answered, for the axes of stacks too, where it is not as it was asked for.
-            if isinstance(partition, PartitionSpec) and partition is not spec.partitioner:
+            if isinstance(partition, PartitionSpec) and not is_asked:
+                # Rules or a mesh have answered, for the axes of stacks too.
                 _check(spec, partition, partition, sizes)
                 return partition
             return partition_of(spec, partition, {}, sizes, of_spec=False)
         except UnfitError as error:
-            raise error.of("its partitioner") from None
+            raise error.of("its partitioner" if is_asked else "its layout") from None
 
     def check(self, specs: Collection[Variable]) -> None:
         """Raises ShardingError if a variable cannot be laid out, or a rule takes nothing."""
@@ -289,6 +298,8 @@ def _cannot_lay_out(problems: Mapping[str, UnfitError], sizes: Sizes | None) -> 
 
 def shardings(specs: Sequence[Variable], mesh: Mesh) -> dict[str, jax.sharding.NamedSharding]:
     """Full name -> the sharding over a mesh; replicated where nothing says how."""
+    if not isinstance(mesh, Mesh):
+        raise bad_argument("mesh", mesh, "a jax.sharding.Mesh or AbstractMesh")
     layout = Layout(None, mesh)
     partitions = {spec.name: layout(spec) or PartitionSpec() for spec in specs}
     layout.check(specs)

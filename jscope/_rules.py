@@ -19,6 +19,7 @@ from jscope._layout import (
     axes_of,
     check_known,
     check_layout,
+    is_scalar,
     partition_of,
     resolved,
     show,
@@ -55,6 +56,8 @@ class _Fsdp(Deferred):
         if nbytes(spec) < self.min_bytes or parts == 1:
             return PartitionSpec()
         asked = range(len(spec.stack), len(spec.shape))
+        if not asked:
+            return PartitionSpec()
         fitting = [axis for axis in asked if spec.shape[axis] % parts == 0]
         if not fitting:
             raise UnfitError(
@@ -125,11 +128,13 @@ class ShardingRules:
         """What lays out a variable: the first rule that means it, its partitioner, the default."""
         number = self._number(spec)
         value, of_spec = self._values[number], True
-        source = self._rule(number) if number < len(self._patterns) else "the default"
-        if number == len(self._patterns) and spec.partitioner is not None:
+        source = "the default"
+        if number < len(self._patterns):
+            source = self._rule(number)
+        elif is_scalar(spec):
+            return PartitionSpec()
+        elif spec.partitioner is not None:
             value, of_spec, source = spec.partitioner, False, "its partitioner"
-        elif value is None and not spec.shape:
-            value = PartitionSpec()  # a scalar can be laid out in one way only
         elif value is None:
             raise UnfitError(
                 "no rule takes it, and there is no default",
