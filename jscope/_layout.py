@@ -304,3 +304,12 @@ def shardings(specs: Sequence[Variable], mesh: Mesh) -> dict[str, jax.sharding.N
     partitions = {spec.name: layout(spec) or PartitionSpec() for spec in specs}
     layout.check(specs)
     return {name: jax.sharding.NamedSharding(mesh, found) for name, found in partitions.items()}
+
+
+def laid_like(value: jax.Array, other: jax.Array) -> jax.Array:
+    """A value of the shape of another, divided over the explicit axes of a mesh as that is."""
+    wanted = jax.typeof(other).sharding
+    if jax.typeof(value).sharding.spec == wanted.spec:
+        return value
+    laid: jax.Array = jax.sharding.reshard(value, wanted)
+    return laid

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._arguments import as_array, bad_argument, check_flag, check_size
+from jscope._layout import laid_like
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
 from jscope._pass import Pass
@@ -108,6 +109,7 @@ def _scan(
             found = jax.tree.map(describe, after)
             if given != found:
                 raise _carry_changed(str(given), str(found), running.here())
+            after = jax.tree.map(laid_like, after, carry)
             changed = {name: state[name] for name in slices if name in lift.assigned}
             return (after, {name: state[name] for name in outer}), (y, changed)
 

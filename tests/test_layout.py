@@ -94,6 +94,7 @@ ORDER = [
     "layers._flatten",
     "layers._conv",
     "layers._conv_transpose",
+    "layers._depthwise",
     "layers._separable_conv",
     "layers._pool",
     "layers._norm",

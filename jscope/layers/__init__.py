@@ -14,6 +14,11 @@ of their inputs. Their variables have that dtype too, unless a scope sets anothe
 ``variable_scope("net", dtype=jnp.float32)`` keeps float32 for inputs of bfloat16. ``arg_scope``
 gives any of them default arguments. Arguments of TF1's that ask for nothing, such as
 ``activity_regularizer=None``, are taken although ``help`` does not show them.
+
+On a mesh, variables and inputs may be divided as one likes. Outputs keep the inputs' division of
+the batch, and have that of the kernel's columns along the features, where mesh axes are left for
+it. State keeps the layout of its variable. Recurrent cells divide their state like the batch alone.
+Convolutions divide images and kernels by batch and channels, never in space: XLA gets it wrong.
 """
 
 from jscope._hints import watch as _watch

@@ -17,7 +17,7 @@ from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_full
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._dropout import check_rate, dropout
-from jscope.layers._sharding import along_batch, like, product
+from jscope.layers._sharding import layout, like, product, relaid, whole
 from jscope.layers._weights import Weight, if_flag, layer_scope, zeros
 from jscope.regularizers import no_regularizer
 
@@ -147,6 +147,8 @@ def multi_head_attention(
             project(word, x, (x.shape[-1], *heads), 1)
             for word, x in (("query", queries), ("key", keys), ("value", values))
         )
+        q = whole(q, 3)  # is summed over, and JAX does not say how that is laid out
+        k, v = (relaid(x, layout(q), q) for x in (k, v))
         fits = None
         if cache_size is not None:
             k, v, seen, fits = _append(k, v, cache_size, causal=causal)
@@ -194,18 +196,19 @@ def _append(
     prefix = _pass.current("multi_head_attention").prefix
     index = state.make("cache_index", [], jnp.int32)
     end = index + k.shape[1]
-    whole = []
+    filled = []
     for name, new in (("cached_key", k), ("cached_value", v)):
         # Kept in the dtype of the computation: it is no weight.
         cache = state.make(name, (new.shape[0], size, *new.shape[2:]), new.dtype)
-        cache = along_batch(cache.astype(new.dtype), new)
+        own = layout(cache)  # which the state keeps, as a loop asks
+        cache = relaid(cache.astype(new.dtype), layout(new), new)
         start = (0, index, 0, 0)
-        whole.append(jax.lax.dynamic_update_slice(cache, new, start))
-        assign_full(join(prefix, name), whole[-1])
+        filled.append(jax.lax.dynamic_update_slice(cache, new, start))
+        assign_full(join(prefix, name), relaid(filled[-1], own))
     assign_full(join(prefix, "cache_index"), end)
     last = index + jnp.arange(k.shape[1]) if causal else jnp.full([k.shape[1]], end - 1)
     seen = jnp.arange(size)[None] <= last[:, None]
-    return whole[0], whole[1], seen[None, None], end <= size
+    return filled[0], filled[1], seen[None, None], end <= size
 
 
 def _attend(

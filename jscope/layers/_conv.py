@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
 
 from jscope._arg_scope import add_arg_scope
@@ -10,6 +13,7 @@ from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, check_activation, takes_tf1
+from jscope.layers._sharding import divided_along, laid_out, layout, without
 from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 from jscope.layers._windows import Grid, check_images
 
@@ -223,7 +227,9 @@ def _convolve(
     activation: Activation | None,
 ) -> jax.Array:
     shape = (*grid.window, inputs.shape[grid.channels], filters)
-    outputs = slide(inputs, kernel.use("kernel", shape, inputs.dtype), grid)
+    made = kernel.use("kernel", shape, inputs.dtype)
+    convolve = functools.partial(slide, grid=grid)
+    outputs = convolved(convolve, inputs, made, grid, layout(made)[-1])
     return finish(outputs, bias, activation, grid.channels)
 
 
@@ -238,3 +244,28 @@ def slide(inputs: jax.Array, kernel: jax.Array, grid: Grid, groups: int = 1) -> 
         dimension_numbers=(grid.letters, grid.kernel_letters, grid.letters),
         feature_group_count=groups,
     )
+
+
+def convolved(
+    convolve: Callable[[jax.Array, jax.Array], jax.Array],
+    inputs: jax.Array,
+    kernel: jax.Array,
+    grid: Grid,
+    channels: object,
+) -> jax.Array:
+    """What ``convolve`` makes of images and a kernel, laid out where JAX does not say how.
+
+    The batch stays divided as it is; ``channels`` says how those of the outputs are, as far as mesh
+    axes are left. Neither images nor windows are divided in space: XLA multiplies the results of
+    such images and a kernel that is divided too by the number of devices along another mesh axis.
+    """
+    images = 0, grid.channels
+
+    def compute(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+        kernel = divided_along(kernel, (grid.rank, grid.rank + 1))
+        return divided_along(convolve(divided_along(inputs, images), kernel), images)
+
+    axes: list[object] = [None] * inputs.ndim
+    axes[0] = layout(inputs)[0]
+    (axes[grid.channels],) = without([channels], axes)
+    return laid_out(compute, inputs, kernel, axes)

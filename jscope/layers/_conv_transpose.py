@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 
 from jscope._arg_scope import add_arg_scope
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, takes_tf1
-from jscope.layers._conv import opened
+from jscope.layers._conv import convolved, opened
+from jscope.layers._sharding import layout
 from jscope.layers._weights import Weight, finish, if_flag, zeros
 from jscope.layers._windows import Grid, check_images
 
@@ -187,12 +190,13 @@ def _transposed(
     activation: Activation | None,
 ) -> jax.Array:
     shape = (*grid.window, filters, inputs.shape[grid.channels])
-    outputs = jax.lax.conv_transpose(
-        inputs,
-        kernel.use("kernel", shape, inputs.dtype),
-        grid.strides,
-        grid.padding.upper(),
+    made = kernel.use("kernel", shape, inputs.dtype)
+    convolve = functools.partial(
+        jax.lax.conv_transpose,
+        strides=grid.strides,
+        padding=grid.padding.upper(),
         dimension_numbers=(grid.letters, grid.kernel_letters, grid.letters),
         transpose_kernel=True,  # flips the kernel, and swaps the axes called I and O
     )
+    outputs = convolved(convolve, inputs, made, grid, layout(made)[-2])
     return finish(outputs, bias, activation, grid.channels)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
 from jscope.layers._arguments import check_array, check_channels_first, takes_tf1
+from jscope.layers._sharding import along_batch, layout
 
 
 @add_arg_scope
@@ -40,4 +41,6 @@ def flatten(
     with jax.named_scope(name or "flatten"):
         if check_channels_first(data_format) and inputs.ndim > 1:
             inputs = jnp.moveaxis(inputs, 1, -1)
+        if any(layout(inputs)[2:]):  # JAX does not say how an axis that holds them is divided
+            inputs = along_batch(inputs, inputs)
         return inputs.reshape(inputs.shape[0], math.prod(inputs.shape[1:]))

@@ -11,6 +11,7 @@ from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, takes_tf1
 from jscope.layers._norm import check_axes, normalised, scale_and_shift
+from jscope.layers._sharding import whole
 from jscope.layers._weights import Weight, if_flag, layer_scope, ones, zeros
 
 
@@ -86,7 +87,8 @@ def group_norm(
     with layer_scope(name, "group_norm", reuse):
         split = (*shape[:where], groups, shape[where] // groups, *shape[where + 1 :])
         over = [index for index in range(1, len(split)) if index != where]
-        outputs = normalised(inputs.reshape(split), over, epsilon).reshape(shape)
+        grouped = whole(inputs, where).reshape(split)
+        outputs = normalised(grouped, over, epsilon).reshape(shape)
         return _finish(
             outputs, where, if_flag("scale", scale, gamma), if_flag("center", center, beta)
         )

@@ -23,7 +23,7 @@ from jscope.layers._arguments import (
     check_training,
     takes_tf1,
 )
-from jscope.layers._sharding import like
+from jscope.layers._sharding import layout, like, relaid
 from jscope.layers._weights import Weight, kept_in, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 
@@ -143,14 +143,15 @@ def batch_normalization(
         variance = variances.use("moving_variance", shape, *dtypes)
         if training:
             others = [index for index in range(inputs.ndim) if index not in axes]
+            laid = layout(mean), layout(variance)
             mean, variance = wide.mean(others).reshape(shape), wide.var(others).reshape(shape)
         if training and trainable:
             factor = _bessel(inputs.size, math.prod(shape)) if _is_fused(fused, axes, inputs) else 1
-            assign_moving_average("moving_mean", mean.astype(dtypes[1]), momentum)
+            assign_moving_average("moving_mean", relaid(mean, laid[0]).astype(dtypes[1]), momentum)
             assign_moving_average(
-                "moving_variance", (variance * factor).astype(dtypes[1]), momentum
+                "moving_variance", relaid(variance * factor, laid[1]).astype(dtypes[1]), momentum
             )
-        mean, variance = mean.reshape(across), variance.reshape(across)
+        mean, variance = (like(found.reshape(across), wide) for found in (mean, variance))
         outputs = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
         return scale_and_shift(outputs, gamma, beta, across).astype(inputs.dtype)
 

@@ -22,7 +22,7 @@ from jscope._template import Template, make_template
 from jscope._twins import scan
 from jscope.errors import ReuseError, Site
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, takes_tf1
-from jscope.layers._sharding import along_batch
+from jscope.layers._sharding import along_batch, like, rows_of
 from jscope.layers._weights import Weight, ones, zeros
 
 Out = TypeVar("Out")
@@ -351,10 +351,11 @@ def _affine(
     inputs: Sequence[jax.Array], units: int, kernel: Weight, bias: Weight, prefix: str = ""
 ) -> jax.Array:
     """Arrays [batch, any] side by side, times a kernel, plus a bias: [batch, units]."""
-    joined = jnp.concatenate(inputs, axis=1)
+    joined = jnp.concatenate([along_batch(part, inputs[-1]) for part in inputs], axis=1)
     w = kernel.use(f"{prefix}kernel", [joined.shape[1], units], joined.dtype)
     b = bias.use(f"{prefix}bias", [units], joined.dtype)
-    return jnp.dot(joined, w) + b[None]
+    outputs = jnp.dot(joined, w, out_sharding=rows_of(joined, w))
+    return outputs + like(b[None], outputs)
 
 
 def _check_state(state: PyTree, parts: int, units: int, inputs: jax.Array) -> Sequence[jax.Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 
 from jscope._arg_scope import add_arg_scope
@@ -9,7 +11,9 @@ from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, check_activation, takes_tf1
-from jscope.layers._conv import opened, slide
+from jscope.layers._conv import convolved, opened, slide
+from jscope.layers._depthwise import apart
+from jscope.layers._sharding import layout
 from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 from jscope.layers._windows import Grid, check_images
 
@@ -221,13 +225,14 @@ def _apart(inputs: jax.Array, grid: Grid, kernel: Weight, depth_multiplier: int)
     many = check_size("depth_multiplier", depth_multiplier)
     channels = inputs.shape[grid.channels]
     made = kernel.use("depthwise_kernel", (*grid.window, channels, many), inputs.dtype)
-    # As JAX has it: a group per channel, and the outputs of all groups on one axis.
-    return slide(inputs, made.reshape(*grid.window, 1, channels * many), grid, groups=channels)
+    divided = layout(inputs)[grid.channels] or layout(made)[-2]
+    return convolved(functools.partial(apart, grid=grid), inputs, made, grid, divided)
 
 
 def _mixed(hidden: jax.Array, grid: Grid, kernel: Weight, filters: int) -> jax.Array:
     """The channels of each position mixed."""
     ones = (1,) * grid.rank
     shape = (*ones, hidden.shape[grid.channels], filters)
-    still = grid._replace(strides=ones, dilation=ones)
-    return slide(hidden, kernel.use("pointwise_kernel", shape, hidden.dtype), still)
+    made = kernel.use("pointwise_kernel", shape, hidden.dtype)
+    still = functools.partial(slide, grid=grid._replace(strides=ones, dilation=ones))
+    return convolved(still, hidden, made, grid, layout(made)[-1])

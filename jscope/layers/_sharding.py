@@ -1,11 +1,12 @@
-"""How the arrays of a layer are laid out over an explicit mesh."""
+"""How the arrays of a layer are laid out over a mesh."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 import jax
+
+from jscope._layout import axes_of
 
 
 def layout(array: jax.Array) -> tuple[object, ...]:
@@ -26,10 +27,23 @@ def like(weight: jax.Array, outputs: jax.Array) -> jax.Array:
     """
     pairs = zip(weight.shape, layout(outputs), strict=True)
     axes = tuple(axis if size > 1 else None for size, axis in pairs)
-    if not any(layout(weight)) or layout(weight) == axes:
-        return weight
-    laid: jax.Array = jax.sharding.reshard(weight, sharding(weight, axes))
+    return relaid(weight, axes) if any(layout(weight)) else weight
+
+
+def relaid(array: jax.Array, axes: Sequence[object], of_mesh: jax.Array | None = None) -> jax.Array:
+    """An array divided over these axes of its mesh, or another array's, and no others."""
+    if layout(array) == tuple(axes):
+        return array
+    at = sharding(array if of_mesh is None else of_mesh, axes)
+    laid: jax.Array = jax.sharding.reshard(array, at)
     return laid
+
+
+def whole(array: jax.Array, axis: int) -> jax.Array:
+    """An array that is divided over nothing along an axis."""
+    axes = list(layout(array))
+    axes[axis] = None
+    return relaid(array, axes)
 
 
 def product(
@@ -49,21 +63,65 @@ def product(
     return sharding(inputs if any(layout(inputs)) else kernel, (*outer, *free))
 
 
+def rows_of(inputs: jax.Array, kernel: jax.Array) -> jax.sharding.NamedSharding | None:
+    """As ``product`` of inputs [batch, any], for a result that is divided like the batch alone.
+
+    So is the state of a loop, whatever the kernel is divided over: it keeps its layout.
+    """
+    if not any(layout(kernel)):
+        return None
+    return sharding(inputs if any(layout(inputs)) else kernel, (layout(inputs)[0], None))
+
+
 def without(entries: Sequence[object], others: Sequence[object]) -> tuple[object, ...]:
     """Entries without the mesh axes that others name already."""
-    taken = {name for entry in others for name in _names(entry)}
-    kept = [tuple(x for x in _names(entry) if x not in taken) for entry in entries]
+    taken = {name for entry in others for name in axes_of(entry)}
+    kept = [tuple(x for x in axes_of(entry) if x not in taken) for entry in entries]
     return tuple(names[0] if len(names) == 1 else names or None for names in kept)
 
 
-def _names(entry: Any) -> tuple[str, ...]:
-    return (entry,) if isinstance(entry, str) else entry or ()
-
-
 def along_batch(array: jax.Array, inputs: jax.Array) -> jax.Array:
-    """An array [batch, ...] that has no layout there, divided like the batch of the inputs."""
-    batch, own = layout(inputs)[0], layout(array)
-    if batch is None or own[0] is not None:
+    """An array [batch, ...] divided like the batch of the inputs, and along no other axis."""
+    axes = (layout(inputs)[0] or layout(array)[0], *(None,) * (array.ndim - 1))
+    return relaid(array, axes, inputs)
+
+
+def laid_out(
+    compute: Callable[[jax.Array, jax.Array], jax.Array],
+    inputs: jax.Array,
+    kernel: jax.Array,
+    axes: Sequence[object],
+) -> jax.Array:
+    """What JAX cannot lay out by itself: the compiler may choose, except for the result."""
+    if not any(layout(inputs) + layout(kernel)):
+        return compute(inputs, kernel)
+    divided = inputs if any(layout(inputs)) else kernel
+    laid = jax.sharding.auto_axes(compute, out_sharding=sharding(divided, axes))
+    outputs: jax.Array = laid(inputs, kernel)
+    return outputs
+
+
+def is_grid(*arrays: jax.Array) -> bool:
+    """Whether arrays live on a mesh of several axes."""
+    return len([size for size in _mesh(*arrays).shape.values() if size > 1]) > 1
+
+
+def divided_along(array: jax.Array, axes: Collection[int]) -> jax.Array:
+    """The same array, which a compiler that lays out arrays divides along these axes alone."""
+    mesh, kinds = _mesh(array), jax.sharding.AxisType
+    if mesh.empty or kinds.Manual in mesh.axis_types or kinds.Auto not in mesh.axis_types:
         return array
-    divided: jax.Array = jax.sharding.reshard(array, sharding(inputs, (batch, *own[1:])))
-    return divided
+    free = jax.sharding.PartitionSpec.UNCONSTRAINED
+    entries = [free if axis in axes else None for axis in range(array.ndim)]
+    laid = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*entries))
+    constrained: jax.Array = jax.lax.with_sharding_constraint(array, laid)
+    return constrained
+
+
+def _mesh(*arrays: jax.Array) -> jax.sharding.AbstractMesh:
+    """The mesh of the first array that has one in its type, else the one that is set."""
+    meshes = [jax.typeof(array).sharding.mesh for array in arrays]
+    found: jax.sharding.AbstractMesh = next(
+        (mesh for mesh in meshes if not mesh.empty), jax.sharding.get_abstract_mesh()
+    )
+    return found

@@ -1,0 +1,54 @@
+"""Layers of sharded weights and batches give the values and gradients of whole ones, or refuse."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sharded_layers import LAYERS, MESHES, REFUSED, RULES
+
+HERE = Path(__file__).parent
+
+
+@functools.cache
+def found(script: str = "sharded_layers.py") -> Any:
+    """What one process with 8 devices finds."""
+    root = str(HERE.parent)
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
+    command = [sys.executable, "-W", "ignore", str(HERE / script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("kind", MESHES)
+def test_sharded_layers_are_accepted_and_equal_whole_ones_on(kind: str, rules: str) -> None:
+    ends = found()[kind][rules]
+    assert ends.keys() == LAYERS.keys() | REFUSED.keys()
+    assert {name: ends[name] for name in LAYERS if ends[name] != "ok"} == {}
+
+
+@pytest.mark.parametrize("kind", MESHES)
+def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str) -> None:
+    for ends in found()[kind].values():
+        for name in REFUSED:
+            refused = ends[name].startswith("TypeError: scan body function carry input")
+            assert refused == kind.startswith("explicit"), ends[name]
+
+
+@pytest.mark.parametrize("kind", MESHES)
+def test_sharded_models_of_the_examples_equal_whole_ones_or_are_refused_on(kind: str) -> None:
+    import sharded_models  # here, because it imports what the examples need
+
+    ends = found("sharded_models.py")[kind]["both"]
+    refused = {name for name, end in ends.items() if end.startswith("ShardingTypeError: ")}
+    assert refused == sharded_models.REFUSED.get(kind, set())
+    assert ends == {name: ends[name] if name in refused else "ok" for name in sharded_models.MODELS}
