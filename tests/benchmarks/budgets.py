@@ -15,6 +15,7 @@ cache on disk is switched off.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import difflib
@@ -34,6 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from networks import (
     DEPTH,
     HAIKU,
@@ -48,6 +50,7 @@ from networks import (
     Network,
 )
 
+import jscope as js
 from jscope._hlo import canonical
 
 TOKENS = [4, 64, 64]  # batch, time, features: XLA compiles faster than for smaller ones on CPU
@@ -294,6 +297,61 @@ def init_child(name: str, mode: str, objects: str) -> None:
     start = time.process_time()
     jax.block_until_ready(jax.tree.leaves(make(key, x)))
     print(time.process_time() - start)
+
+
+DEVICES = (4, 2)
+AXES = ("data", "model")
+LAYOUTS: dict[str, Mapping[str, Any]] = {
+    "by name": {"**": P("data", "model")},
+    "by a function": {"**": lambda spec: P("data", "model")},
+    "by fsdp": {"**": js.fsdp(AXES)},
+    "by two names": {"even/**": P("data", "model"), "**": P(None, AXES)},
+    "replicated": {"**": P()},
+}
+DIVIDED = ("by name", "by a function", "by fsdp")  # over all devices, in one way for all
+
+
+def sharded(effort: Effort) -> Iterator[Line]:
+    """Init over 8 host devices against init without a mesh, in processes that take turns."""
+    cases = [(1, layout, kind) for layout in LAYOUTS for kind in ("auto", "explicit")]
+    cases += [(10, "by name", kind) for kind in ("auto", "explicit")]
+    taken: dict[tuple[int, str, str], list[float]] = {}
+    for _ in range(effort.compiles):
+        for shapes, layout, kind in [(1, "none", ""), (10, "none", ""), *cases]:
+            child = "--child", f"{layout}, {kind}", "sharded", str(shapes)
+            figure = float(run_child(__file__, *child))
+            taken.setdefault((shapes, layout, kind), []).append(figure)
+    for case in cases:
+        shapes, layout, kind = case
+        what = f"init and compile, 120 matrices of {shapes} shapes, {layout}, {kind} axes"
+        # What each device has whole is written eight times: that is not for an init to save.
+        line = Line(what, "itself, unsharded", 1.5 if layout in DIVIDED else None)
+        measured = {JSCOPE.name: taken[case]}, {}
+        yield compare(line, measured, {JSCOPE.name: taken[shapes, "none", ""]})
+
+
+def sharded_child(case: str, shapes: int) -> None:
+    """Prints the CPU-seconds of the init of 120 matrices of 1 MiB and more in this process."""
+    jax.config.update("jax_num_cpu_devices", 8)
+    layout, kind = case.split(", ")
+
+    def matrices() -> None:
+        for number in range(120):
+            size = 512 + 8 * (number % shapes)  # the least that fsdp divides
+            with js.variable_scope(f"{('even', 'odd')[number % 2]}/layer_{number}"):
+                js.get_variable("w", [size, size])
+
+    net = js.transform(matrices)
+    mesh: Any = contextlib.nullcontext()
+    if layout != "none":
+        net = js.sharded(net, js.sharding_rules(LAYOUTS[layout]))
+        kinds = (jax.sharding.AxisType[kind.capitalize()],) * 2
+        mesh = jax.set_mesh(jax.make_mesh(DEVICES, AXES, axis_types=kinds))
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(jnp.ones(())))
+    with mesh:
+        start = time.process_time()
+        jax.block_until_ready(jax.tree.leaves(net.init(0)))
+        print(time.process_time() - start)
 
 
 def flatten(effort: Effort) -> Iterator[Line]:
@@ -566,7 +624,7 @@ def imports(effort: Effort) -> Iterator[Line]:
 
 ROWS = {
     row.__name__: row
-    for row in (trace, init, flatten, call, lower, once, memory, stack, hlo, imports)
+    for row in (trace, init, sharded, flatten, call, lower, once, memory, stack, hlo, imports)
 }
 
 
@@ -658,6 +716,8 @@ def main() -> None:
             passes_child(int(name), int(argument))
         elif what == "layers":
             layers_child(name, int(argument))
+        elif what == "sharded":
+            sharded_child(name, int(argument))
         else:
             init_child(name, what, argument)
         return
