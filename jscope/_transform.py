@@ -14,6 +14,7 @@ from jscope._keys import Rng, as_key
 from jscope._layout import Rules
 from jscope._params import NestedMapping, Params, PyTree, grow, is_array, params_of, walk, wrap
 from jscope._pass import Pass
+from jscope._processes import check_arguments, check_starts
 from jscope._program import Start
 from jscope._reading import Blank, Given, Replay
 from jscope._report import initializer_error
@@ -517,6 +518,7 @@ def _initial_values(
 ) -> tuple[Sequence[VariableSpec], dict[str, jax.Array]]:
     specs, starts = _abstract(fn, lambda: key, args, kwargs, setting, has_state=has_state)
     with _pass.no_pass():
+        check_starts(_jaxapi.concrete_mesh(), key, specs, starts)
         sample = Sampler(key)
         values = {
             spec.name: sample(spec, starts[spec.name]) for spec in specs if spec.name in starts
@@ -560,9 +562,11 @@ def _computed(
             if needed and isinstance(array, jax.ShapeDtypeStruct):
                 raise _needs_data(spec.name, path, spec.sites)
     compute, used_all = _jaxapi.prune(traced)
-    inputs = [*arrays, *jax.tree.leaves(given)]
+    inputs = zip([*arrays, *jax.tree.leaves(given)], used_all, strict=True)
+    used_inputs = [x for x, used in inputs if used]
     with _pass.no_pass():
-        found = jax.jit(compute)(*[x for x, used in zip(inputs, used_all, strict=True) if used])
+        check_arguments(_jaxapi.concrete_mesh(), used_inputs)
+        found = jax.jit(compute)(*used_inputs)
     return {spec.name: value for spec, value in zip(wanted, found, strict=True)}
 
 

@@ -221,7 +221,9 @@ def _tail(get: Get, x: Any, parts: int) -> tuple[Any, Any]:
 
 def _by_scan(get: Get, x: Any) -> Any:
     def body(x: Any, part: Any) -> Any:
-        return _layer(lambda name, _: dict(zip("wb", part, strict=True))[name], x), None
+        y = _layer(lambda name, _: dict(zip("wb", part, strict=True))[name], x)
+        at = jax.typeof(x).sharding  # which the carry of a stack keeps
+        return (y if jax.typeof(y).sharding == at else jax.sharding.reshard(y, at)), None
 
     return jax.lax.scan(body, x, _tail(get, x, 3))[0]
 

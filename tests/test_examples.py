@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def test_every_example_is_run_here():
         "minilm",
         "mnist",
         "rlcard_tf1",
+        "sharded_lm",
         "siamese",
     }
 
@@ -424,6 +426,31 @@ def test_rlcard_tf1_averages_what_it_did_by_chance(rlcard_tf1):
     assert (drawn[0] != drawn[2]).any()
     best, _ = rlcard_tf1.act(params, state, None, states, legal, "online")  # draws nothing
     assert len(np.unique(best, axis=1)[0]) == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sharded_lm_learns_on_eight_devices_what_it_learns_on_one(processes, tmp_path):
+    small = {"steps": 3, "batch": 8, "context": 16, "width": 32, "layers": 2, "heads": 2}
+    options = [f"--{name}={size}" for name, size in {**small, "processes": processes}.items()]
+    picture = tmp_path / "sharded_lm.png"
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "sharded_lm.py", *options, "--picture", picture],
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    said = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]
+    assert said[0] == "8 devices of kind cpu, {'data': 2, 'fsdp': 2, 'model': 2}"
+    losses = [line.split()[2:] for line in said if line.startswith("step ")]
+    assert len(losses) == 3
+    np.testing.assert_allclose(*np.array(losses, float).T, rtol=1e-4)
+    (held,) = [line.split()[3:] for line in said if line.startswith("bytes a device")]
+    whole, part = (int(size.replace(",", "")) for size in held)
+    assert whole / 4 < part < whole / 2
+    assert re.fullmatch(r"the losses differ by .* at most, picture saved to .*", said[-1])
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.fixture

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,8 @@ def run(block: str, names: dict[str, Any]) -> None:
         names["print"] = note
         exec(block, names)
     told = outputs(block)
-    assert [(line, printed[line]) for line, _ in told] == told
+    found = [(line, printed[line]) for line, _ in told]
+    assert found == told, "\n".join(["printed:", *[text for _, text in found]])
 
 
 @pytest.mark.parametrize("number", range(len(python_blocks(README.read_text()))))
@@ -63,11 +67,33 @@ def test_a_block_of_the_readme_runs_by_itself(number: int) -> None:
     run(python_blocks(README.read_text())[number], {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-def test_a_guide_runs_from_top_to_bottom(guide: Path) -> None:
+def run_guide(guide: Path) -> None:
     names: dict[str, Any] = {"__name__": "guide"}
     for block in python_blocks(guide.read_text()):
         run(block, names)
+
+
+OWN_DEVICES = [guide for guide in GUIDES if "jax_num_cpu_devices" in guide.read_text()]
+
+
+@pytest.mark.parametrize(
+    "guide", [guide for guide in GUIDES if guide not in OWN_DEVICES], ids=lambda path: path.stem
+)
+def test_a_guide_runs_from_top_to_bottom(guide: Path) -> None:
+    run_guide(guide)
+
+
+@pytest.mark.parametrize("guide", OWN_DEVICES, ids=lambda path: path.stem)
+def test_a_guide_with_devices_of_its_own_runs_in_a_process_of_its_own(guide: Path) -> None:
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import test_guides as t; t.run_guide(t.Path({str(guide)!r}))"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
 
 
 @pytest.mark.parametrize("file", [README, *GUIDES], ids=lambda path: path.stem)

@@ -46,6 +46,7 @@ ORDER = [
     "initializers",
     "_program",
     "_sampling",
+    "_processes",
     "_record",
     "_recorder",
     "_level",
