@@ -202,29 +202,40 @@ def plain(x: Any) -> dict[str, Any]:
     return {name: (nets[name], *made[name], computed[name]) for name in nets}
 
 
-def agreement(kind: str, rules: str, without: dict[str, Any], x: Any) -> dict[str, str]:
-    """Layer -> "ok", the error, or what differs."""
+def agreement(
+    kind: str, rules: str, without: dict[str, Any], x: Any, *, all_auto: bool = False
+) -> dict[str, str]:
+    """Layer -> "ok", the error, or what differs; with ``all_auto`` where no axis is explicit."""
     sizes, types = MESHES[kind]
     mesh = jax.make_mesh(sizes, ("data", "model")[: len(sizes)], axis_types=types)
     ends: dict[str, str] = {}
+    auto = jax.sharding.AbstractMesh(mesh.axis_sizes, mesh.axis_names)
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     with jax.set_mesh(mesh):
         x = jax.device_put(x, P("data"))
-        given, nets = {}, {}
+        given, runs = {}, {}
         for name, (net, params, state, _) in without.items():
             net = js.sharded(net, js.sharding_rules({"**": RULES[rules]}))
             try:
-                specs = net.specs(x)
+                if all_auto:
+                    with jax.sharding.use_abstract_mesh(auto):
+                        specs = net.specs(shape)
+                else:
+                    specs = net.specs(x)
                 found = jax.device_put(
                     (params, state), (specs.shardings(mesh), specs.state_shardings(mesh))
                 )
-                jax.eval_shape(functools.partial(results, net), *found, x)
+                run = functools.partial(results, net)
+                if all_auto:
+                    run = jax.sharding.auto_axes(run, out_sharding=P())
+                jax.eval_shape(run, *found, x)
             except Exception as error:
                 ends[name] = f"{type(error).__name__}: {error}"
             else:
-                nets[name], given[name] = net, found
-        if TABLE[kind] != rules:
+                runs[name], given[name] = run, found
+        if TABLE.get(kind) != rules:
             return ends | dict.fromkeys(given, "ok")
-        compute = jax.jit(lambda given, x: {n: results(nets[n], *given[n], x) for n in nets})
+        compute = jax.jit(lambda given, x: {n: runs[n](*given[n], x) for n in runs})
         for name, found in compute(given, x).items():
             ends[name] = compare(found, without[name][-1])
     return ends

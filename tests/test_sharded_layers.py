@@ -44,11 +44,21 @@ def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str
             assert refused == kind.startswith("explicit"), ends[name]
 
 
-@pytest.mark.parametrize("kind", MESHES)
-def test_sharded_models_of_the_examples_equal_whole_ones_or_are_refused_on(kind: str) -> None:
+MODELS_ON = ["auto, two axes", "explicit", "explicit data, auto model", "auto data, explicit model"]
+
+
+@pytest.mark.parametrize("kind", MODELS_ON)
+def test_sharded_models_of_the_examples_equal_whole_ones_on(kind: str) -> None:
+    ends = found("sharded_models.py")["compiled"][kind]
+    assert len(ends) == 8
+    assert {name: end for name, end in ends.items() if end != "ok"} == {}
+
+
+@pytest.mark.parametrize("kind", MODELS_ON[1:])
+def test_what_models_do_by_hand_is_refused_by_jax_as_they_stand_on(kind: str) -> None:
     import sharded_models  # here, because it imports what the examples need
 
-    ends = found("sharded_models.py")[kind]["both"]
+    ends = found("sharded_models.py")["traced"][kind]
     refused = {name for name, end in ends.items() if end.startswith("ShardingTypeError: ")}
-    assert refused == sharded_models.REFUSED.get(kind, set())
-    assert ends == {name: ends[name] if name in refused else "ok" for name in sharded_models.MODELS}
+    assert refused == sharded_models.REFUSED[kind]
+    assert {end for name, end in ends.items() if name not in refused} == {"ok"}
