@@ -16,6 +16,7 @@ import typing as _typing
 
 from jscope import constraints, errors, getters, initializers, layers, regularizers, tree
 from jscope._arg_scope import add_arg_scope, arg_scope
+from jscope._capture import capture, plant
 from jscope._check import check
 from jscope._collections import add_to_collection, get_collection, named_variables
 from jscope._constrain import apply_constraints
@@ -28,6 +29,7 @@ from jscope._pass import is_initializing
 from jscope._reuse import AUTO_REUSE
 from jscope._rules import ShardingRules, fsdp, sharding_rules
 from jscope._scope import VariableScope, get_variable_scope, variable_scope
+from jscope._seeing import record
 from jscope._shard_map import shard_map
 from jscope._spec import Specs, VariableSpec
 from jscope._stack import layer_stack
@@ -83,6 +85,7 @@ __all__ = [
     "assign_add",
     "assign_moving_average",
     "assign_sub",
+    "capture",
     "check",
     "checkpoint",
     "cond",
@@ -111,7 +114,9 @@ __all__ = [
     "named_variables",
     "next_rng_key",
     "no_regularizer",
+    "plant",
     "put_carry",
+    "record",
     "regularization_loss",
     "regularizers",
     "remat",

@@ -108,9 +108,10 @@ def arg_scope(functions: Iterable[Function] | Defaults, **defaults: PyTree) -> I
         for fn in _checked(functions, defaults):
             opened[fn] = {**opened.get(fn, {}), **defaults}
     token = _current.set(opened)
-    outside = _pass.find() is None
+    _pass.find()
+    outside = _pass.around() is None
     context = _jaxapi.get_context()
-    if outside:  # in a pass the guard sees to it
+    if outside:  # elsewhere a guard sees to it
         _jaxapi.set_context(_key(opened))
     try:
         yield opened

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jscope._calls import Crossing
 from jscope._jaxapi import Transform
-from jscope._level import Bar, Level
+from jscope._level import Bar, Level, Outlet, Seer
 from jscope._pass import Pass
 from jscope._report import report_at
 from jscope.errors import Site, TransformError
@@ -71,6 +71,43 @@ def _cannot_collect(key: str, place: str, sites: tuple[Site, ...]) -> TransformE
         key=key,
         transform=place,
     )
+
+
+def outlets(
+    level: Level, crossing: Crossing, *, closed: str | None = None, in_pass: bool = True
+) -> dict[Seer, Outlet]:
+    """Who looks at what is recorded behind a crossing, and how it gets there.
+
+    Args:
+      level: That the crossing starts from.
+      crossing: What lies between.
+      closed: The name of a function of jscope's that lies there too and lets nothing out.
+      in_pass: Whether the level is one of a pass.
+    """
+    if not level.seers:
+        return {}
+    raw = next(iter(crossing.transforms), None)
+    bar = None
+    if raw is not None:
+        bar = Bar(f"raw {raw.name}", _STAYS, _way_out(raw.name, in_pass=in_pass))
+    elif closed is not None:
+        bar = Bar(closed, _STAYS, _RETURN)
+    return {seer: found._replace(bar=found.bar or bar) for seer, found in level.seers.items()}
+
+
+_STAYS = "no value could get out of it"
+_RETURN = "return the value and record it outside."
+_OPEN = {"jit", "checkpoint", "grad", "value_and_grad", "scan", "map", "vmap"}
+
+
+def _way_out(transform: str, *, in_pass: bool) -> str:
+    twin = transform.rpartition(".")[2]
+    if twin not in _OPEN:
+        return _RETURN
+    if in_pass:
+        return f"use jscope.{twin}, which takes the same arguments and lets values out."
+    more = ", has_aux=True" if "grad" in twin else ""
+    return f"transform what capture returns, as {transform}(jscope.capture(net.apply){more})."
 
 
 def check_put(running: Pass) -> None:

@@ -35,10 +35,10 @@ class _Pool:
     transforms shares the traces of jax.numpy's functions with the code around it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *starts: _Key | None) -> None:
         self._lock = threading.Lock()
         self._dead = 0
-        self._starts: list[_Key | None] = [None]
+        self._starts = list(starts)
         self._insides: list[_Key | None] = []
 
     def fresh(self) -> _Key:
@@ -78,7 +78,10 @@ class _Pool:
         _jaxapi.forget_traces(lambda value: type(value) is _Key and value.dead)
 
 
-_pool = _Pool()
+_pool = _Pool(None)
+_seen_pool = _Pool()
+"""Those of passes, and of code around them, whose recorded values are looked at: what JAX traced
+where nobody looks must not answer there."""
 
 
 def retire() -> None:
@@ -90,12 +93,14 @@ def retire() -> None:
 class TraceGuard:
     """Changes the cache key of the running pass whenever it enters or leaves a cached trace.
 
-    ``dirty`` says whether the pass called jscope inside an inner trace that JAX may cache.
+    ``dirty`` says whether the pass called jscope inside an inner trace that JAX may cache; with
+    ``looked_at`` it shares no trace with passes whose recorded values nobody looks at.
     """
 
     __slots__ = (
         "_inside",
         "_outer",
+        "_pool",
         "_seen",
         "_staged",
         "_start",
@@ -105,7 +110,8 @@ class TraceGuard:
         "last",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, looked_at: bool = False) -> None:
+        self._pool = _seen_pool if looked_at else _pool
         self.dirty = False
         self._inside: _Key | None = None
 
@@ -116,7 +122,7 @@ class TraceGuard:
         self._staged = _jaxapi.trace_ref(_jaxapi.staged(trace))
         self._seen = {self._staged}
         self._outer = _jaxapi.get_context()
-        self._start = self._value = _pool.take_start()
+        self._start = self._value = self._pool.take_start()
         self._values = {self._value}
         _jaxapi.set_context(self._value)
 
@@ -124,11 +130,11 @@ class TraceGuard:
         """Restores the context and gives back the values that key nothing."""
         _jaxapi.set_context(self._outer)
         if not self.dirty:
-            _pool.give_start(self._start)
+            self._pool.give_start(self._start)
             return
         if self._inside is not None:
-            _pool.give_inside(self._inside)
-        _pool.bury(value for value in self._values if value is not self._inside)
+            self._pool.give_inside(self._inside)
+        self._pool.bury(value for value in self._values if value is not self._inside)
 
     def touch(self) -> None:
         """To be called first in every jscope call that comes from another trace than the last."""
@@ -140,13 +146,13 @@ class TraceGuard:
         self._staged = now
         if now in self._seen:
             # Out of a cached trace: the value now set may be its key, or that of one beside it.
-            self._set(_pool.fresh())
+            self._set(self._pool.fresh())
             return
         # Into a cached trace, whose key is the value now set: nothing else may have that key.
         self._seen.add(now)
         self.dirty = True
         if self._inside is None or self._inside == self._value:
-            self._inside = _pool.take_inside()
+            self._inside = self._pool.take_inside()
         self._set(self._inside)
 
     def _set(self, value: _Key | None) -> None:

@@ -146,12 +146,12 @@ class Calls:
     Parts of the pass that have state and keys of their own start in the code ``inner_entry``.
     """
 
-    __slots__ = ("_entries", "_entry", "_guard", "_infos", "_runs", "frame", "replayed", "skips")
+    __slots__ = ("_entries", "_entry", "_infos", "_runs", "frame", "guard", "replayed", "skips")
 
     def __init__(
         self, entry: types.CodeType, inner_entry: types.CodeType, guard: TraceGuard
     ) -> None:
-        self._guard = guard  # knows the current trace
+        self.guard = guard  # knows the current trace
         self._entry = entry
         self._entries = (entry, inner_entry)
         # Where a planned function asked for what is asked for now, in its place, and how many parts
@@ -187,7 +187,7 @@ class Calls:
             raise _elsewhere() from None
         if frame is not self.frame:
             raise _elsewhere()
-        if by_jax or self._guard.last is not level.trace:
+        if by_jax or self.guard.last is not level.trace:
             place = level.place + self._inside(start, level)
         else:
             place = level.place

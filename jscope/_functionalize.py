@@ -84,7 +84,7 @@ def functionalize(
     running = _pass.current("functionalize")
     if running.recorder is not None:
         running.recorder.refuse("it calls functionalize")
-    lift = Lift(running)
+    lift = Lift(running, closed="a function of jscope.functionalize")
     running.lifts.append(lift)
     weak = weakref.ref(lift)  # other libraries' caches keep functions, and must not keep the pass
 

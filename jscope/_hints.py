@@ -26,6 +26,7 @@ _JAX = ("jax.numpy", "jax.nn", "jax.lax", "jax", "jax.random")
 # Names are looked up without case and underscores, as there: ``LayerNorm`` is ``layer_norm``.
 _SPELLINGS = {
     "jscope.add_to_collection": "sow",
+    "jscope.capture": "capture_intermediates",
     "jscope.constraints.max_norm": "ClipByNorm",
     "jscope.get_variable": "get_parameter param Parameter",
     "jscope.getters.cast": "mixed_precision",
@@ -60,6 +61,7 @@ _SPELLINGS = {
     "jscope.getters.spectral_normalization": "SpectralNorm SNParamsTree",
     "jscope.map": "map_fn",
     "jscope.next_rng_key": "next_rng_keys make_rng maybe_next_rng_key",
+    "jscope.record": "perturb",
     "jscope.restore": "init_from_checkpoint load_state_dict restore_checkpoint",
     "jscope.scan": "foldl",
     "jscope.switch": "case switch_case",

@@ -8,14 +8,14 @@ and keys come in and go out through the transform.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 from jscope import _jaxapi
 from jscope._calls import Place
 from jscope._jaxapi import TraceRef, Transform
-from jscope._keys import Keys
+from jscope._keys import Fold, Keys
 from jscope._params import PyTree
 
 
@@ -39,6 +39,40 @@ class Bars(NamedTuple):
     has variables of its own."""
     collect: bool = False
     """Whether what is added to collections cannot get out."""
+
+
+class Axis(NamedTuple):
+    """A loop or a ``vmap`` of jscope's: what its iterations record has an axis for them."""
+
+    size: int
+    number: Fold
+    """Gives the number of this one."""
+
+
+class Outlet(NamedTuple):
+    """How what is recorded on a level gets to somebody who looks at it."""
+
+    bar: Bar | None = None
+    """What keeps it from getting there."""
+    axes: tuple[Axis, ...] = ()
+    """Those that it gets on the way, outermost first."""
+
+
+class Seer(Protocol):
+    """Who looks at recorded values: a call of ``capture`` or of ``plant``; hashable."""
+
+    @property
+    def planted(self) -> Mapping[str, PyTree]:
+        """What takes the place of a value."""
+        ...
+
+    def name(self, full: str, place: Place, shapes: PyTree, /) -> str:
+        """The numbered name of what is recorded at a place."""
+        ...
+
+    def is_meant(self, name: str, shapes: PyTree, /) -> object:
+        """Whether it is asked for."""
+        ...
 
 
 class Plan:
@@ -70,6 +104,8 @@ class Level:
       carried: Names of the variables that may be assigned; None for those of the level around.
       assigned: Names that were assigned here, in order.
       collected: Key, scope and value of what was added to collections here.
+      seers: Who looks at values that are recorded here, innermost first, and how they get there.
+      recorded: Those values, by who looks at them and their names.
       bars: What cannot be done here.
       sizes: Leading axes of the variables that are made here, outermost first.
       takes: Whether values from outside are arguments of its function, for which no value can come
@@ -97,6 +133,8 @@ class Level:
         "place",
         "planning",
         "plans",
+        "recorded",
+        "seers",
         "sizes",
         "takes",
         "trace",
@@ -117,6 +155,7 @@ class Level:
         planning: bool = False,
         plans: list[Plan] | None = None,
         place: Place = (),
+        seers: Mapping[Seer, Outlet] | None = None,
     ) -> None:
         self.parent = parent
         self.keys = keys
@@ -124,6 +163,8 @@ class Level:
         self.carried = carried
         self.assigned: dict[str, None] = {}
         self.collected: list[tuple[str, str, PyTree]] = []
+        self.seers = dict(seers or {})
+        self.recorded: dict[tuple[Seer, str], PyTree] = {}
         self.bars = bars
         self.sizes = sizes
         self.takes = takes

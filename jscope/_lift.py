@@ -6,17 +6,18 @@ their values, and out with what they return; keys are derived from the same key 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._arguments import bad_argument
-from jscope._bars import bars_assign, bars_draw
+from jscope._bars import bars_assign, bars_draw, outlets
 from jscope._calls import Alike
 from jscope._keys import Fold, Keys
-from jscope._level import Bar, Bars, Level
+from jscope._level import Axis, Bar, Bars, Level, Outlet, Seer
 from jscope._params import PyTree
 from jscope._pass import Pass, unplanned
 from jscope._spec import Args, Kwargs
@@ -27,9 +28,9 @@ T = TypeVar("T")
 
 
 class Lift:
-    """One call of a lifted transform."""
+    """One call of a lifted transform; ``closed`` is its name if it lets out nothing recorded."""
 
-    def __init__(self, running: Pass) -> None:
+    def __init__(self, running: Pass, closed: str | None = None) -> None:
         self.running = running
         self.parent = running.level
         crossing = running.calls.crossing(self.parent)
@@ -38,6 +39,8 @@ class Lift:
         self._bars = Bars(
             draw=bars_draw(self.parent, crossing), assign=bars_assign(self.parent, crossing)
         )
+        self._seers = outlets(self.parent, crossing, closed=closed)
+        self._recorded: tuple[tuple[Seer, str], ...] = ()
         self.parent.keys.enter_branches(crossing.branches)
         self.counts: dict[str, int] | None = None
         self.planning = self.parent.planning
@@ -49,6 +52,10 @@ class Lift:
     def has_rng(self) -> bool:
         return self.parent.keys.key is not None
 
+    def numbers(self, count: int) -> jax.Array | None:
+        """The numbers of the iterations, [count], where somebody asks for them."""
+        return jnp.arange(count) if self.has_rng or self._seers else None
+
     def call(
         self,
         fn: Callable[..., R],
@@ -59,10 +66,12 @@ class Lift:
         fold: Fold | None = None,
         key: jax.Array | None = None,
         folds: tuple[Fold, ...] | None = None,
+        axis: int | None = None,
         sizes: tuple[int, ...] = (),
         takes: bool = False,
         bar: Bar | None = None,
         outside: Bar | None = None,
+        seer: Seer | None = None,
         collects: bool = False,
         which: int = 0,
         alike: int = 0,
@@ -80,10 +89,12 @@ class Lift:
           fold: Gives the number of this iteration, to be folded into keys.
           key: The key, if not that of the level around.
           folds: The numbers of the iterations around, if not those of the level around.
+          axis: How many iterations there are, if values recorded in ``fn`` get an axis for them.
           sizes: The axis that variables made in ``fn`` get.
           takes: Whether ``fn`` has all values from outside as arguments, the ``values``.
           bar: Why nothing can be assigned.
           outside: Why variables that were made outside cannot be assigned.
+          seer: Who looks at the values that ``fn`` records, beside those who look from outside.
           collects: Whether what is added to collections is returned from the transform.
           which: Number of the function, where the transform has several: runs of one are one call.
           alike: Number of the first function that is equal to it.
@@ -97,6 +108,10 @@ class Lift:
             outside=outside,
             collect=self.parent.bars.collect or not collects,
         )
+        seers = self._seers
+        if axis is not None and fold is not None:
+            axes = (Axis(axis, fold),)
+            seers = {who: way._replace(axes=way.axes + axes) for who, way in seers.items()}
         level = Level(
             self.parent,
             Keys(
@@ -113,6 +128,7 @@ class Lift:
             planning=self.planning,
             plans=None if self.planning else self._plan.inner.get(which),
             place=(*self._place, (self._call(which), run), (Alike(self._call(-1), alike), run)),
+            seers=seers if seer is None else {seer: Outlet(), **seers},
         )
         out = _pass.enter(self.running, level, fn, args, kwargs or {})
         level.keys.enter_branches(())
@@ -130,16 +146,18 @@ class Lift:
         self,
         fn: Callable[..., R],
         *,
+        axis: int | None = None,
         sizes: tuple[int, ...] = (),
         bar: Bar | None = None,
         which: int = 0,
         alike: int = 0,
-    ) -> Callable[..., tuple[R, dict[str, jax.Array]]]:
-        """``pure(state, number, *args) -> (out, state)``: ``fn`` as a function of the state.
+    ) -> Callable[..., tuple[R, dict[str, jax.Array], list[PyTree]]]:
+        """``pure(state, number, *args) -> (out, state, recorded)``: ``fn`` as a function of state.
 
         Args:
           fn: The user's function.
-          sizes: As of ``call``, like all that follow.
+          axis: As of ``call``, like all that follow.
+          sizes: As of ``call``.
           bar: Why nothing can be assigned.
           which: Number of the function.
           alike: Number of the first function that is equal to it.
@@ -147,20 +165,26 @@ class Lift:
 
         def pure(
             state: dict[str, jax.Array], number: jax.Array | None, *args: PyTree
-        ) -> tuple[R, dict[str, jax.Array]]:
+        ) -> tuple[R, dict[str, jax.Array], list[PyTree]]:
             out, level = self.call(
                 fn,
                 args,
                 values=state,
                 fold=None if number is None else lambda: number,
+                axis=axis,
                 sizes=sizes,
                 bar=bar,
                 which=which,
                 alike=alike,
             )
-            return out, {name: level.values[name] for name in state}
+            return out, {name: level.values[name] for name in state}, self.recorded(level)
 
         return pure
+
+    def recorded(self, level: Level) -> list[PyTree]:
+        """What was recorded on a level of this transform, to be returned from it."""
+        self._recorded = tuple(level.recorded)
+        return list(level.recorded.values())
 
     def state(self) -> dict[str, jax.Array]:
         """The current values of all that functions of this transform may assign."""
@@ -209,8 +233,18 @@ class Lift:
         self._plan.assigned, self._plan.used = dict(self.assigned), dict(self.used)
         self._plan.made = True
 
-    def finish(self, out: R, state: Mapping[str, jax.Array]) -> R:
-        """Writes what was assigned inside to the level around."""
+    def inline(
+        self, fn: Callable[..., R], args: Args, kwargs: Kwargs, seer: Seer | None = None
+    ) -> tuple[R, dict[tuple[Seer, str], PyTree]]:
+        """What ``fn`` returns on a level of its own, without a transform, and what it records."""
+        out, level = self.call(fn, args, kwargs, collects=True, seer=seer)
+        self.parent.collected.extend(level.collected)
+        return self.finish(out, assigned_values(level)), level.recorded
+
+    def finish(self, out: R, state: Mapping[str, jax.Array], recorded: Sequence[PyTree] = ()) -> R:
+        """Brings what was assigned and recorded inside to the level around."""
+        if recorded:
+            self.parent.recorded.update(zip(self._recorded, recorded, strict=True))
         for name in self.assigned:
             if name in state:
                 self.running.write(name, state[name])

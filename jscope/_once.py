@@ -183,6 +183,9 @@ class Once:
         running = _pass.current(self._name)
         self.calls += 1
         lift = Lift(running)
+        if running.level.seers:
+            self.reason = "somebody looks at the values that it records"
+            return self._inline(lift, None, args, kwargs)
         key = self._key(running, args, kwargs)
         plan = None if key is None else self._find(key)
         if plan is None or plan.refused is not None:
@@ -193,7 +196,7 @@ class Once:
             return self._inline(lift, key if plan is None else None, args, kwargs)
         count = len(running.records)
         try:
-            return self._call(lift, functools.partial(self._replay, running, plan, args, kwargs))
+            return lift.inline(self._replay, (running, plan, args, kwargs), {})[0]
         except _GoneError:
             pass  # planned anew
         except NotPlannedError as error:
@@ -204,11 +207,6 @@ class Once:
             key = None
         running.records.forget(count)
         return self._inline(lift, key, args, kwargs)
-
-    def _call(self, lift: Lift, replay: _Function) -> Any:
-        out, level = lift.call(replay, (), collects=True)
-        lift.running.level.collected.extend(level.collected)
-        return lift.finish(out, assigned_values(level))
 
     def _inline(self, lift: Lift, key: Any, args: Any, kwargs: Any) -> Any:
         """Runs the function as it is, and notes what it asks for under ``key``."""
@@ -223,12 +221,13 @@ class Once:
             else:
                 out, level = self._record(lift, key, args, kwargs)
             places[:] = [(key, scope) for key, scope, _ in level.collected]
-            return out, (assigned_values(level), [value for *_, value in level.collected])
+            values = [value for *_, value in level.collected]
+            return out, (assigned_values(level), values, lift.recorded(level))
 
-        out, (state, values) = self._transformer(inner)(*args, **kwargs)
+        out, (state, values, recorded) = self._transformer(inner)(*args, **kwargs)
         for place, value in zip(places, values, strict=True):
             running.level.collected.append((*place, value))
-        return lift.finish(out, state)
+        return lift.finish(out, state, recorded)
 
     def _record(self, lift: Lift, key: Any, args: Any, kwargs: Any) -> tuple[Any, Level]:
         running, outer = lift.running, lift.running.recorder

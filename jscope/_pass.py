@@ -212,8 +212,17 @@ def unplanned(name: str) -> TransformError:
     )
 
 
+class Sink(Protocol):
+    """Where recorded values come to: a pass, or a function outside that somebody looks into."""
+
+    level: Level
+    calls: Calls
+    guard: TraceGuard
+
+
 class _Local(threading.local):
     current: Pass | None = None
+    outside: Sink | None = None
 
 
 _local = _Local()
@@ -234,10 +243,35 @@ def current(call: str) -> Pass:
     if running is None:
         rule = _jaxapi.current_rule()
         raise _no_pass_here(call) if rule is None else _in_rule(call, rule, here())
-    guard = running.guard
+    guard = running.guard  # as in touch, without its call: this runs at every request
     if _jaxapi.current_ref() is not guard.last:
         guard.touch()
     return running
+
+
+def touch(sink: Sink) -> None:
+    """Notes a jscope call in the trace guard."""
+    guard = sink.guard
+    if _jaxapi.current_ref() is not guard.last:
+        guard.touch()
+
+
+def around() -> Sink | None:
+    """Where values that are recorded here come to, untouched."""
+    return _local.current or _local.outside
+
+
+@contextlib.contextmanager
+def outside(sink: Sink) -> Iterator[None]:
+    """Makes what is recorded where no pass runs come to a sink."""
+    outer, _local.outside = _local.outside, sink
+    sink.level.enter()
+    sink.guard.enter()
+    try:
+        yield
+    finally:
+        sink.guard.exit()
+        _local.outside = outer
 
 
 def _no_pass_here(call: str) -> NoPassError:
@@ -269,7 +303,11 @@ def _in_rule(call: str, rule: str, sites: tuple[Site, ...]) -> NoPassError:
 
 def find() -> Pass | None:
     """As ``current``, but None where nothing runs."""
-    return None if _local.current is None else current("")
+    if _local.current is None:
+        if _local.outside is not None:
+            touch(_local.outside)
+        return None
+    return current("")
 
 
 def is_initializing() -> bool:

@@ -130,7 +130,7 @@ def _shards(
     """One call of a function of shards."""
     if running.recorder is not None:
         running.recorder.refuse("it calls shard_map")
-    lift = Lift(running)
+    lift = Lift(running, closed="jscope.shard_map")
     mesh = jax.sharding.get_abstract_mesh() if options["mesh"] is None else options["mesh"]
     mapped = options["axis_names"] or mesh.axis_names
     inferred = in_specs is INFER

@@ -28,24 +28,27 @@ def split(
 
     def instance(
         slices: dict[str, jax.Array], args: Args, kwargs: Kwargs
-    ) -> tuple[PyTree, dict[str, jax.Array]]:
+    ) -> tuple[PyTree, dict[str, jax.Array], list[PyTree]]:
+        size = jax.lax.axis_size(axis_name)
         out, level = lift.call(
             fn,
             args,
             kwargs,
             fold=lambda: jax.lax.axis_index(axis_name),
             values=slices,
-            sizes=(jax.lax.axis_size(axis_name),),
+            axis=size,
+            sizes=(size,),
             outside=_SPLIT,
         )
-        return out, assigned_values(level)
+        return out, assigned_values(level), lift.recorded(level)
 
     def over(call: Function, stacks: dict[str, jax.Array], out_axes: PyTree) -> PyTree:
         mapped = jax.vmap(call, (0, in_axes, 0), out_axes, axis_name=axis_name, **options)
         return mapped(stacks, args, kwargs)
 
-    def run() -> tuple[PyTree, dict[str, jax.Array]]:
-        out: tuple[PyTree, dict[str, jax.Array]] = over(instance, divide(lift)[0], (out_axes, 0))
+    def run() -> tuple[PyTree, dict[str, jax.Array], list[PyTree]]:
+        out: tuple[PyTree, dict[str, jax.Array], list[PyTree]]
+        out = over(instance, divide(lift)[0], (out_axes, 0, 0))
         if lift.planning:  # JAX may refuse the variables beside the arguments
             over(lambda *_: None, lift.read(list(lift.used)), 0)
         return out

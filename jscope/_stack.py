@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from jscope import _pass
 from jscope._arguments import as_array, bad_argument, check_flag, check_size
@@ -96,31 +95,31 @@ def _scan(
     lift = Lift(running)
     carry = jax.tree.map(lambda leaf: strong(as_array("carry of layer_stack", leaf)), carry)
     given = jax.tree.map(describe, carry)
-    numbers = jnp.arange(n) if lift.has_rng else None
-    layer = lift.pure(block, sizes=(n,))
+    numbers = lift.numbers(n)
+    layer = lift.pure(block, axis=n, sizes=(n,))
 
-    def run() -> tuple[Any, Any]:
+    def run() -> tuple[Any, Any, Any]:
         stacks, outer = divide(lift)
 
         def body(carry: PyTree, x: PyTree) -> PyTree:  # a new one, or JAX knows the plan's
             (carry, outer), (number, slices, x) = carry, x
-            out, state = layer({**outer, **slices}, number, carry, *x)
+            out, state, recorded = layer({**outer, **slices}, number, carry, *x)
             after, y = pair("result of a block with xs", out, "(carry, y)") if x else (out, None)
             found = jax.tree.map(describe, after)
             if given != found:
                 raise _carry_changed(str(given), str(found), running.here())
             after = jax.tree.map(laid_like, after, carry)
             changed = {name: state[name] for name in slices if name in lift.assigned}
-            return (after, {name: state[name] for name in outer}), (y, changed)
+            return (after, {name: state[name] for name in outer}), (y, changed, recorded)
 
-        (after, outer), (ys, changed) = jax.lax.scan(
+        (after, outer), (ys, changed, recorded) = jax.lax.scan(
             jax.checkpoint(body, prevent_cse=False) if checkpoint else body,
             (carry, outer),
             (numbers, stacks, xs),
             length=n,
             unroll=unroll,
         )
-        return (after, ys) if xs else after, {**outer, **changed}
+        return (after, ys) if xs else after, {**outer, **changed}, recorded
 
     return lift.finish(*lift.planned(run))
 

@@ -20,6 +20,7 @@ from jscope._reading import Blank, Given, Replay
 from jscope._report import initializer_error
 from jscope._sampling import Sampler
 from jscope._scope import VariableScope
+from jscope._seeing import connect
 from jscope._spec import Args, Function, Kwargs, Specs, VariableSpec, is_specs
 from jscope.errors import InitializerError, JscopeError, Site, TransformError
 
@@ -259,6 +260,7 @@ def _apply(
         return Pass(Given(*given, has_state=len(given) > 1), _root(), as_key(rng))
 
     running = start(given, rng)
+    recorded = connect(running)
     failed: JscopeError | None = None
     try:
         out: R = _pass.run(running, fn, args, kwargs)
@@ -266,6 +268,8 @@ def _apply(
         if not _jaxapi.is_jit_disabled():
             raise
         failed = error
+    if recorded is not None:
+        recorded.update(running.level.recorded)
     may_skip = _jaxapi.is_jit_disabled() or running.calls.skips
     counted = running.numbering.numbered or running.level.keys.counts
     if not may_skip or (failed is None and not counted):

@@ -311,17 +311,21 @@ def vmap(
             return split(running, fun, args, kwargs, in_axes, out_axes, name, more)
         lift = Lift(running)
 
-        def instance(*args: PyTree, **kwargs: PyTree) -> PyTree:
-            return lift.call(
+        def instance(*args: PyTree, **kwargs: PyTree) -> tuple[PyTree, list[PyTree]]:
+            out, level = lift.call(
                 fun,
                 args,
                 kwargs,
                 values={},
                 fold=lambda: jax.lax.axis_index(name),
+                axis=jax.lax.axis_size(name),
                 bar=_SHARED,
-            )[0]
+            )
+            return out, lift.recorded(level)
 
-        return jax.vmap(instance, in_axes, out_axes, axis_name=name, **more)(*args, **kwargs)
+        mapped = jax.vmap(instance, in_axes, (out_axes, 0), axis_name=name, **more)
+        out, recorded = mapped(*args, **kwargs)
+        return lift.finish(out, {}, recorded)
 
     return lifted
 
@@ -367,28 +371,29 @@ def scan(
       [1. 3. 6.] 6.0
     """
     lift = Lift(_pass.current("scan"))
-    numbers = _numbers(lift, xs, length)
-    step = lift.pure(f)
+    count = _length(xs) if length is None else length
+    numbers = None if count is None else lift.numbers(count)
+    step = lift.pure(f, axis=count)
 
     def body(carry: PyTree, x: PyTree) -> PyTree:
         (carry, state), (number, x) = carry, x
-        out, state = step(state, number, carry, x)
+        out, state, recorded = step(state, number, carry, x)
         carry, y = pair("result of f of scan", out, "(carry, y)")
-        return (carry, state), y
+        return (carry, state), (y, recorded)
 
     carry: PyTree = init, lift.state()
-    (carry, state), ys = jax.lax.scan(
+    (carry, state), (ys, recorded) = jax.lax.scan(
         body, carry, (numbers, xs), length, reverse, unroll, **options
     )
-    out: tuple[Carry, Y] = lift.finish((carry, ys), state)
+    out: tuple[Carry, Y] = lift.finish((carry, ys), state, recorded)
     return out
 
 
-def _numbers(lift: Lift, xs: PyTree, length: int | None) -> jax.Array | None:
-    """The numbers of the iterations, [length], where keys may be drawn."""
-    for leaf in jax.tree.leaves(xs)[:1] if length is None else ():
-        length = next(iter(as_array("xs of a loop", leaf).shape), None)
-    return jnp.arange(length) if length is not None and lift.has_rng else None
+def _length(xs: PyTree) -> int | None:
+    """The number of iterations, as what is looped over says it."""
+    for leaf in jax.tree.leaves(xs)[:1]:
+        return next(iter(as_array("xs of a loop", leaf).shape), None)
+    return None
 
 
 def map(f: Callable[[X], Y], xs: X, *, batch_size: int | None = None) -> Y:  # noqa: A001
@@ -420,11 +425,17 @@ def map(f: Callable[[X], Y], xs: X, *, batch_size: int | None = None) -> Y:  # n
     if batch_size is None:
         return scan(lambda _, x: (None, f(x)), None, xs)[1]
     lift = Lift(_pass.current("map"))
-    numbers = _numbers(lift, xs, None)
+    count = _length(xs)
+    numbers = None if count is None else lift.numbers(count)
+    element = lift.pure(f, axis=count, bar=_BATCHED)
 
-    element = lift.pure(f, bar=_BATCHED)
-    y: Y = jax.lax.map(lambda given: element({}, *given)[0], (numbers, xs), batch_size=batch_size)
-    return y
+    def pure(given: PyTree) -> PyTree:
+        out, _, recorded = element({}, *given)
+        return out, recorded
+
+    y, recorded = jax.lax.map(pure, (numbers, xs), batch_size=batch_size)
+    out: Y = lift.finish(y, {}, recorded)
+    return out
 
 
 def while_loop(cond_fun: Callable[[T], ArrayLike], body_fun: Callable[[T], T], init_val: T) -> T:
@@ -456,13 +467,13 @@ def while_loop(cond_fun: Callable[[T], ArrayLike], body_fun: Callable[[T], T], i
       0.625 4
     """
     running = _pass.current("while_loop")
-    test = Lift(running).pure(cond_fun, bar=_CONDITION)
-    lift = Lift(running)
+    test = Lift(running, closed="jscope.while_loop").pure(cond_fun, bar=_CONDITION)
+    lift = Lift(running, closed="jscope.while_loop")
     step = lift.pure(body_fun)
 
     def body(given: PyTree) -> PyTree:
         number, state, value = given
-        value, state = step(state, number, value)
+        value, state, _ = step(state, number, value)
         return None if number is None else number + 1, state, value
 
     def go_on(given: PyTree) -> PyTree:
@@ -510,12 +521,12 @@ def fori_loop(
       >>> print(out, state["total"])
       6 6
     """
-    lift = Lift(_pass.current("fori_loop"))
+    lift = Lift(_pass.current("fori_loop"), closed="jscope.fori_loop")
     step = lift.pure(body_fun)
 
     def body(i: jax.Array, given: PyTree) -> PyTree:
         state, value = given
-        value, state = step(state, i, i, value)
+        value, state, _ = step(state, i, i, value)
         return state, value
 
     given = lift.state(), init_val
@@ -575,9 +586,9 @@ def cond(  # type: ignore[misc] # mypy: the first has no place for *operands
       >>> print(net.apply(params, state, None, True)[0], net.apply(params, state, None, False)[0])
       1 0
     """
-    lift = Lift(_pass.current("cond"))
+    lift = Lift(_pass.current("cond"), closed="jscope.cond")
     true, false = _branches(lift, (true_fun, false_fun), operands)
-    out, state = jax.lax.cond(pred, true, false, *operands, **options)
+    out, state, _ = jax.lax.cond(pred, true, false, *operands, **options)
     return lift.finish(out, state)
 
 
@@ -612,9 +623,9 @@ def switch(
       >>> print(net.apply(*net.init(0, 1), None, 1)[0])
       10
     """
-    lift = Lift(_pass.current("switch"))
+    lift = Lift(_pass.current("switch"), closed="jscope.switch")
     lifted = _branches(lift, branches, operands)
-    out, state = jax.lax.switch(index, lifted, *operands, **options)
+    out, state, _ = jax.lax.switch(index, lifted, *operands, **options)
     return lift.finish(out, state)
 
 

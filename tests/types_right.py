@@ -229,3 +229,13 @@ def branches(x: Array, flag: Array, functions: list[Callable[[Array], Array]]) -
     assert_type(js.switch(3, functions, x), Array)
     assert_type(js.switch(flag, [lambda: x, lambda: x]), Array)
     js.switch(flag, [head, jnp.tanh, Model(), functools.partial(head, units=3)], x)
+
+
+def looked_into(params: js.Params, x: Array) -> None:
+    net = js.transform(model)
+    assert_type(js.record("x", x), Array)
+    out, seen = js.capture(net.apply, "**/output")(params, None, x, training=True)
+    assert_type(out, Array)
+    assert_type(seen, dict[str, Any])
+    assert_type(js.plant(seen)(net.apply)(params, 0, x, 3), Array)
+    assert_type(js.plant({"a": x})(js.capture(net.apply))(params, 0, x)[0], Array)

@@ -12,7 +12,8 @@ def net(images, training):                                             # [batch,
 Each layer opens a scope: its ``name``, else its default name, numbered. Layers compute in the dtype
 of their inputs. Their variables have that dtype too, unless a scope sets another one of floats:
 ``variable_scope("net", dtype=jnp.float32)`` keeps float32 for inputs of bfloat16. ``arg_scope``
-gives any of them default arguments. Arguments of TF1's that ask for nothing, such as
+gives any of them default arguments. Each records its result as ``output`` in its scope, for
+``jscope.capture``. Arguments of TF1's that ask for nothing, such as
 ``activity_regularizer=None``, are taken although ``help`` does not show them.
 
 On a mesh, variables and inputs may be divided as one likes. Outputs keep the inputs' division of

@@ -13,6 +13,7 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, check_flag, check_size
 from jscope._names import join
 from jscope._reuse import Reuse
+from jscope._seeing import planted_or_none, record
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_full
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
@@ -60,6 +61,9 @@ def multi_head_attention(
     ``transform_with_state``, and a loop that is jscope's, as ``js.scan``. The variables are those
     of training without a cache, so its params fit. State as ``init`` gives it is an empty cache,
     for the batch that ``init`` was given.
+
+    Records ``weights`` [batch, heads, time, other time], how much each query attends to each key
+    before dropout, which are computed for that only where somebody looks at them.
 
     Args:
       queries: Floats [batch, time, features].
@@ -154,14 +158,14 @@ def multi_head_attention(
             k, v, seen, fits = _append(k, v, cache_size, causal=causal)
             allowed, causal = seen if allowed is None else seen & allowed, False
         if training and drops:
-            attended = _attend(q, k, v, allowed, dropout_rate, causal=causal)
+            weights = record("weights", _weights(q, k, allowed, causal=causal))
+            attended = _mean(dropout(weights, dropout_rate, training=True), v)
         else:
-            with jax.numpy_dtype_promotion("standard"):  # which JAX's own function relies on
-                attended = jax.nn.dot_product_attention(q, k, v, mask=allowed, is_causal=causal)
+            attended = _attend(q, k, v, allowed, causal=causal)
         outputs = project("output", attended, (*heads, features), 2)
-        return (
-            outputs if fits is None else jnp.where(fits, outputs, jnp.full_like(outputs, jnp.nan))
-        )
+        if fits is not None:
+            outputs = jnp.where(fits, outputs, jnp.full_like(outputs, jnp.nan))
+        return record("output", outputs)
 
 
 class _Projection(NamedTuple):
@@ -212,15 +216,22 @@ def _append(
 
 
 def _attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    mask: jax.Array | None,
-    rate: float | jax.Array,
-    *,
-    causal: bool,
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, *, causal: bool
 ) -> jax.Array:
-    """As ``jax.nn.dot_product_attention``, which cannot drop attention."""
+    """Attention by JAX's own function, which has no weights to show; they may be planted."""
+    weights = planted_or_none("weights", lambda: _weights(q, k, mask, causal=causal))
+    if weights is not None:
+        return _mean(weights, v)
+    with jax.numpy_dtype_promotion("standard"):  # which JAX's own function relies on
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+
+
+def _mean(weights: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.einsum("bhqk,bkhs->bqhs", weights, v)
+
+
+def _weights(q: jax.Array, k: jax.Array, mask: jax.Array | None, *, causal: bool) -> jax.Array:
+    """How much each query attends to each key [batch, heads, time, other time]."""
     wide = jnp.float32 if q.dtype.itemsize < 4 else q.dtype
     logits = jnp.einsum("bqhs,bkhs->bhqk", q, k, preferred_element_type=wide)
     logits = logits / math.sqrt(q.shape[-1])
@@ -229,8 +240,7 @@ def _attend(
         logits = jnp.where(jnp.tri(q.shape[1], k.shape[1], dtype=bool)[None, None], logits, least)
     if mask is not None:
         logits = jnp.where(mask, logits, least)
-    weights = jax.nn.softmax(logits).astype(q.dtype)
-    return jnp.einsum("bhqk,bkhs->bqhs", dropout(weights, rate, training=True), v)
+    return jax.nn.softmax(logits).astype(q.dtype)
 
 
 def _check_inputs(

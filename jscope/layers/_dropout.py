@@ -11,6 +11,7 @@ import numpy as np
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, widened
 from jscope._draw import next_rng_key
+from jscope._seeing import record
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import layer_scope
@@ -64,13 +65,13 @@ def dropout(
     training = check_training(training)
     with layer_scope(name, "dropout"):
         if not (training and drops):
-            return inputs
+            return record("output", inputs)
         # Half precision would round the rate, and draw from few numbers.
         wide = widened(inputs)
         kept = jnp.asarray(1 - rate, wide.dtype)
         mask = _mask(next_rng_key(), kept, shape, inputs)
         scaled = (wide / kept).astype(inputs.dtype)
-        return jnp.where(mask, scaled, jnp.zeros_like(inputs))
+        return record("output", jnp.where(mask, scaled, jnp.zeros_like(inputs)))
 
 
 def check_rate(argument: str, rate: float | jax.Array) -> bool:

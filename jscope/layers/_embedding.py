@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
+from jscope._seeing import record
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, takes_tf1
 from jscope.layers._sharding import layout, sharding, without
@@ -67,7 +68,7 @@ def embedding(
     shape = [check_size("vocabulary", vocabulary), check_size("units", units)]
     with layer_scope(name, "embedding", reuse):
         table = Weight(initializer, regularizer, constraint, trainable)
-        return embedding_lookup(table.make("embeddings", shape, dtype), ids)
+        return record("output", embedding_lookup(table.make("embeddings", shape, dtype), ids))
 
 
 @add_arg_scope

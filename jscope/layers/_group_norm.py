@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, check_size, widened
 from jscope._reuse import Reuse
+from jscope._seeing import record
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, takes_tf1
 from jscope.layers._norm import check_axes, normalised, scale_and_shift
@@ -200,9 +201,9 @@ def _channels(axis: object, inputs: jax.Array) -> int:
 def _finish(
     outputs: jax.Array, where: int, gammas: Weight | None, betas: Weight | None
 ) -> jax.Array:
-    """Times gamma, plus beta, along the axis of the channels."""
+    """Times gamma, plus beta, along the axis of the channels; recorded."""
     size, dtype = outputs.shape[where], outputs.dtype
     gamma = None if gammas is None else gammas.use("gamma", [size], dtype)
     beta = None if betas is None else betas.use("beta", [size], dtype)
     across = [size if index == where else 1 for index in range(outputs.ndim)]
-    return scale_and_shift(outputs, gamma, beta, across)
+    return record("output", scale_and_shift(outputs, gamma, beta, across))

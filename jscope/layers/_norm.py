@@ -12,6 +12,7 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import as_int, bad_argument, check_flag, widened
 from jscope._report import describe
 from jscope._reuse import Reuse
+from jscope._seeing import record
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_moving_average
 from jscope.errors import ArgumentError
@@ -153,7 +154,8 @@ def batch_normalization(
             )
         mean, variance = (like(found.reshape(across), wide) for found in (mean, variance))
         outputs = (wide - mean) * jax.lax.rsqrt(variance + epsilon)
-        return scale_and_shift(outputs, gamma, beta, across).astype(inputs.dtype)
+        outputs = scale_and_shift(outputs, gamma, beta, across).astype(inputs.dtype)
+        return record("output", outputs)
 
 
 @add_arg_scope
@@ -234,7 +236,7 @@ def layer_norm(
         )
         outputs = normalised(inputs, range(first, inputs.ndim), epsilon)
         outputs = scale_and_shift(outputs, gamma, beta, across)
-        return outputs if activation_fn is None else activation_fn(outputs)
+        return record("output", outputs if activation_fn is None else activation_fn(outputs))
 
 
 def _no_norm_axis(inputs: jax.Array) -> ArgumentError:

@@ -17,6 +17,7 @@ from jscope._params import PyTree
 from jscope._report import where
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
+from jscope._seeing import record
 from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
@@ -147,7 +148,7 @@ def lstm(
         gates = _affine((inputs, h), 4 * units, Weight(initializer), Weight(zeros))
         i, j, f, o = jnp.split(gates, 4, axis=1)
         c = jax.nn.sigmoid(f + forget_bias) * c + jax.nn.sigmoid(i) * squash(j)
-        h = jax.nn.sigmoid(o) * squash(c)
+        h = record("output", jax.nn.sigmoid(o) * squash(c))
         return h, LSTMStateTuple(c, h)
 
     return _cell(step, LSTMStateTuple(units, units), units, name or "lstm_cell", reuse)
@@ -210,7 +211,7 @@ def gru(
         gates = _affine((inputs, h), 2 * units, kernel, gate_bias, "gates/")
         r, u = jnp.split(jax.nn.sigmoid(gates), 2, axis=1)
         new = squash(_affine((inputs, r * h), units, kernel, bias, "candidate/"))
-        h = u * h + (1 - u) * new
+        h = record("output", u * h + (1 - u) * new)
         return h, h
 
     return _cell(step, units, units, name or "gru_cell", reuse)
@@ -304,9 +305,9 @@ def dynamic_rnn(
             lengths = along_batch(_check_lengths(sequence_length, batch), xs[0])
             are_past = jnp.arange(steps)[:, None] >= lengths[None]
             state, outputs = scan(step_until_the_end, initial_state, (are_past, xs))
-    if not time_major:
-        outputs = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), outputs)
-    return outputs, state
+        if not time_major:
+            outputs = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), outputs)
+        return record("output", outputs), state
 
 
 def _cell(

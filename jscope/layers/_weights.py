@@ -14,6 +14,7 @@ from jscope import _pass
 from jscope._arguments import check_flag
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
+from jscope._seeing import record
 from jscope._spec import Constraint, DType, InitializerLike, Regularizer
 from jscope._variable import get_variable
 from jscope.layers._arguments import Activation, Name
@@ -71,12 +72,12 @@ def kept_in(dtype: DTypeLike) -> DType:
 def finish(
     outputs: jax.Array, bias: Weight | None, activation: Activation | None, axis: int = -1
 ) -> jax.Array:
-    """Adds a bias along an axis, if there is one, and applies the activation."""
+    """Adds a bias along an axis, if there is one, applies the activation, and records it all."""
     if bias is not None:
         size = outputs.shape[axis]
         vector = along(bias.use("bias", [size], outputs.dtype), outputs.ndim, axis)
         outputs = outputs + like(vector, outputs)
-    return outputs if activation is None else activation(outputs)
+    return record("output", outputs if activation is None else activation(outputs))
 
 
 def along(vector: jax.Array, ndim: int, axis: int) -> jax.Array:

@@ -20,20 +20,23 @@ Predicate: TypeAlias = Callable[[str, PyTree], object]
 Part: TypeAlias = Callable[[str], re.Match[str] | None]
 
 
-def choose(pattern: Pattern, items: Sequence[Item], *, allow_empty: bool | None) -> list[bool]:
+def choose(
+    pattern: Pattern, items: Sequence[Item], *, allow_empty: bool | None, held: str = "tree"
+) -> list[bool]:
     """Tells for each item whether ``pattern`` means it.
 
     Each pattern of a list has to mean something: a misspelt one among others would be as silent as
-    one alone. ``allow_empty`` is None where a user has no such choice.
+    one alone. ``allow_empty`` is None where a user has no such choice; ``held`` is what has them.
     """
     if _is_list(pattern):
-        columns = [choose(one, items, allow_empty=allow_empty) for one in pattern]
+        columns = [choose(one, items, allow_empty=allow_empty, held=held) for one in pattern]
         chosen = [any(column[row] for column in columns) for row in range(len(items))]
     else:
         is_meant = _predicate(pattern)
         chosen = [bool(is_meant(name, leaf)) for name, leaf in items]
     if not allow_empty and not any(chosen):
-        raise _refusal(pattern, [name for name, _ in items], has_choice=allow_empty is not None)
+        names = [name for name, _ in items]
+        raise _refusal(pattern, names, held, has_choice=allow_empty is not None)
     return chosen
 
 
@@ -148,7 +151,9 @@ def _matches(parts: Sequence[Part | None], path: Sequence[str]) -> bool:
     return bool(path) and first(path[0]) is not None and _matches(rest, path[1:])
 
 
-def _refusal(pattern: Pattern, names: Sequence[str], *, has_choice: bool) -> EmptySelectionError:
+def _refusal(
+    pattern: Pattern, names: Sequence[str], held: str, *, has_choice: bool
+) -> EmptySelectionError:
     if isinstance(pattern, str):
         kind = "glob" if is_glob(pattern) else "path"
     elif isinstance(pattern, re.Pattern):
@@ -159,6 +164,7 @@ def _refusal(pattern: Pattern, names: Sequence[str], *, has_choice: bool) -> Emp
         _text(pattern),
         show(pattern),
         kind,
+        held=held,
         names=names,
         scopes=scopes_of(names),
         instead=_instead(pattern, names) if isinstance(pattern, str) else None,
@@ -180,6 +186,7 @@ def _nothing(
     shown: str,
     kind: str,
     *,
+    held: str,
     names: Sequence[str],
     scopes: Sequence[str],
     instead: tuple[str, Sequence[str]] | None,
@@ -195,9 +202,9 @@ def _nothing(
         near = tuple(near_names(pattern, [*scopes, *names]))
     number = f"{len(names)} name" + ("s" if len(names) != 1 else "")
     return EmptySelectionError(
-        f"The pattern {shown} selects nothing among the tree's {number}."
+        f"The pattern {shown} selects nothing among the {held}'s {number}."
         if names
-        else f"The pattern {shown} selects nothing: the tree is empty.",
+        else f"The pattern {shown} selects nothing: the {held} is empty.",
         {
             "near": quoted(near),
             "names": None if near else some_of(names),

@@ -1,0 +1,212 @@
+"""Recorded values: record, and who looks at them.
+
+A *seer* is one call of ``capture`` or ``plant``. A pass that starts while a seer's function runs
+records for it; the values are kept on levels, and leave twins beside the results, as state does.
+Where there is no seer nothing is kept, and no trace differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jscope import _jaxapi, _pass
+from jscope._arguments import bad_argument
+from jscope._bars import outlets
+from jscope._cache_key import TraceGuard
+from jscope._calls import Place
+from jscope._level import Axis, Bar, Outlet, Seer
+from jscope._names import check_name, join, not_text
+from jscope._params import PyTree
+from jscope._pass import Pass, Sink
+from jscope._report import describe, report_at, where
+from jscope.errors import CheckError, Site, TransformError
+
+T = TypeVar("T")
+
+
+def record(name: str, value: T) -> T:
+    """Gives a value of the running pass a name, for ``capture`` to show and ``plant`` to replace.
+
+    Its full name is that of the open scope and ``name``, numbered where it was recorded before in
+    the same call: ``tower/output``, then ``tower/output_1``. Functions of ``jscope.layers`` record
+    their result as ``output`` in their scope. Unless ``capture`` or ``plant`` asks for it, nothing
+    is computed or kept, in init and specs never.
+
+    Out of ``jscope.jit``, ``checkpoint``, ``grad`` and ``value_and_grad`` a value comes as it is,
+    and out of ``scan``, ``map``, ``vmap`` and ``layer_stack`` with a leading axis. Out of other
+    functions and raw JAX transforms it cannot come: what is asked for there is refused.
+
+    Args:
+      name: Relative to the open scope.
+      value: Array, or pytree of arrays.
+
+    Returns:
+      The value, or what is planted in its place.
+
+    Raises:
+      NoPassError: (RuntimeError) called outside init, apply and specs.
+      NameTypeError: (ValueError, TypeError) ``name`` is no string.
+      InvalidNameError: (ValueError) ``name`` is not valid.
+      ArgumentError: (ValueError, TypeError) somebody looks, and ``value`` holds no arrays.
+      TransformError: (ValueError) the value is asked for, and could not get out, or leaked from a
+        finished trace.
+      CheckError: (ValueError) what is planted has another structure, shape or dtype.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import jscope as js
+      >>> def net(x):
+      ...     with js.variable_scope("body"):
+      ...         return 2 * js.record("hidden", jnp.tanh(x))
+      >>> out, seen = js.capture(js.transform(net).apply)({}, None, jnp.zeros([3]))
+      >>> list(seen), seen["body/hidden"].shape
+      (['body/hidden'], (3,))
+    """
+    running, full = _named(name)
+    if not running.level.seers:
+        return value
+    planted, keepers = _ask(running, full, _shapes(running, full, value))
+    found: T = value if planted is None else planted
+    _keep(running, keepers, found)
+    return found
+
+
+def planted_or_none(name: str, compute: Callable[[], jax.Array]) -> jax.Array | None:
+    """What is planted as ``name``; records what is computed only where somebody looks at it."""
+    running, full = _named(name)
+    if not running.level.seers:
+        return None
+    planted: jax.Array | None
+    planted, keepers = _ask(running, full, jax.eval_shape(compute))
+    if keepers:
+        _keep(running, keepers, compute() if planted is None else planted)
+    return planted
+
+
+def _named(name: str) -> tuple[Pass, str]:
+    running = _pass.peek()
+    if running is None or running.level.seers:  # else no cache of JAX's is to know of the call
+        running = _pass.current("record")
+    if not isinstance(name, str):
+        raise not_text("name of a recorded value", name)
+    check_name(name, "record")
+    return running, join(running.prefix, name)
+
+
+def _shapes(running: Pass, full: str, value: PyTree) -> PyTree:
+    """The value with ``jax.ShapeDtypeStruct`` for arrays, after checks of them."""
+
+    def shape(leaf: object) -> jax.ShapeDtypeStruct:
+        if isinstance(leaf, _jaxapi.Tracer) and not _jaxapi.is_live(leaf):
+            raise _leaked(full, running.here())
+        try:
+            found = jax.typeof(leaf)
+        except TypeError:
+            raise bad_argument(f"value recorded as {full}", leaf, "a pytree of arrays") from None
+        return jax.ShapeDtypeStruct(found.shape, found.dtype)
+
+    return jax.tree.map(shape, value)
+
+
+def _ask(running: Pass, full: str, shapes: PyTree) -> tuple[PyTree, list[tuple[Seer, str]]]:
+    """What is planted in place of a value, or None; who keeps it, and under which name."""
+    level = running.level
+    place = running.calls.observe(level)[1]
+    planted, keepers = None, []
+    for seer, outlet in outlets(level, running.calls.crossing(level)).items():
+        name = seer.name(full, place, shapes)
+        if not seer.is_meant(name, shapes):
+            continue
+        if outlet.bar is not None:
+            raise _stays(name, outlet.bar, running.here())
+        if name in seer.planted:  # of two the outer one, which was planted later
+            planted = _part(running, name, seer.planted[name], shapes, outlet.axes)
+        else:
+            keepers.append((seer, name))
+    return planted, keepers
+
+
+def _keep(running: Pass, keepers: Sequence[tuple[Seer, str]], value: PyTree) -> None:
+    if keepers:
+        arrays = jax.tree.map(jnp.asarray, value)
+        running.level.recorded.update(dict.fromkeys(keepers, arrays))
+
+
+def _part(
+    running: Pass, name: str, planted: PyTree, shapes: PyTree, axes: Sequence[Axis]
+) -> PyTree:
+    """What is planted for this iteration of the loops around."""
+    sizes = tuple([axis.size for axis in axes])
+    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(sizes + leaf.shape, leaf.dtype), shapes)
+    facts = [
+        (jax.tree.structure(tree), [describe(leaf) for leaf in jax.tree.leaves(tree)])
+        for tree in (wanted, planted)
+    ]
+    if facts[0] != facts[1]:
+        shown = [str(jax.tree.map(describe, tree)) for tree in (wanted, planted)]
+        raise _unfit(name, shown[0], shown[1], running.here())
+    if 0 in sizes:  # nothing runs that could be given a part
+        return None
+
+    def part(leaf: jax.Array) -> jax.Array:
+        for axis in axes:
+            leaf = jax.lax.dynamic_index_in_dim(leaf, axis.number(), keepdims=False)
+        return leaf
+
+    return jax.tree.map(part, planted)
+
+
+def connect(running: Pass) -> dict[tuple[Seer, str], PyTree] | None:
+    """Makes a pass that starts here record for those who look, and says where the values go."""
+    sink = _pass.around()
+    if sink is None or not sink.level.seers:
+        return None
+    _pass.touch(sink)
+    level = running.level
+    level.seers, level.place = ways_from(sink)
+    running.guard = running.calls.guard = TraceGuard(looked_at=True)
+    return sink.level.recorded
+
+
+def ways_from(sink: Sink) -> tuple[dict[Seer, Outlet], Place]:
+    """Who looks at what is recorded by a function that starts here, and its place."""
+    level = sink.level
+    crossing, place = sink.calls.crossing(level), sink.calls.observe(level)[1]
+    return outlets(level, crossing, in_pass=isinstance(sink, Pass)), place
+
+
+def _stays(name: str, bar: Bar, sites: tuple[Site, ...]) -> TransformError:
+    return report_at(
+        TransformError,
+        f"The value {name} cannot be captured or planted: it is recorded inside {bar.name}, and "
+        f"{bar.reason}.",
+        sites,
+        f"{bar.fix} A pattern of capture may leave it out.",
+        name=name,
+        transform=bar.name.removeprefix("raw "),
+    )
+
+
+def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
+    return report_at(
+        TransformError,
+        f"The value recorded as {name} is a tracer that leaked from a finished trace.",
+        sites,
+        "record values where they are computed, not tracers stored elsewhere.",
+        name=name,
+    )
+
+
+def _unfit(name: str, wanted: str, found: str, sites: tuple[Site, ...]) -> CheckError:
+    return CheckError(
+        f"The value planted as {name} is {found}, and what is recorded is {wanted}.",
+        {
+            "asked": f"at {where(sites)}",
+            "fix": "plant a value of that structure, shape and dtype, as jscope.capture shows it.",
+        },
+        mismatched={name: (wanted, found)},
+    )
