@@ -35,11 +35,13 @@ from tqdm import tqdm
 import jscope as js
 
 # The first rule that means a variable decides. Stacked layers have an axis before those named here.
+# Kernels are divided by both axes along one of theirs: along "fsdp" the batch is divided too, and
+# what is summed over is not to be, or the compiler would rather divide the features than the batch.
 rules = js.sharding_rules(
     {
-        "**/c_attn/w": P("fsdp", "model"),
-        "**/c_fc/w": P("fsdp", "model"),
-        "**/c_proj/w": P("model", "fsdp"),
+        "**/c_attn/w": P(None, ("model", "fsdp")),
+        "**/c_fc/w": P(None, ("model", "fsdp")),
+        "**/c_proj/w": P(("model", "fsdp"), None),
         "**/table": P(None, ("fsdp", "model")),
     },
     default=js.fsdp("fsdp", min_bytes=1 << 12),  # what is smaller is on every device

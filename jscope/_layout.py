@@ -164,12 +164,13 @@ def axes_of(entry: object) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry)  # type: ignore[arg-type]
 
 
-def _check(spec: Variable, partition: PartitionSpec, asked: object, sizes: Sizes | None) -> None:
+def _check(spec: Variable, partition: PartitionSpec, asked: Any, sizes: Sizes | None) -> None:
     """Raises UnfitError unless a variable can be laid out so."""
     names = [name for entry in partition for name in axes_of(entry)]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        stands = "" if partition == asked else f", which stands for {show(partition)},"
+        given = tuple(partition)[len(partition) - len(asked) :]
+        stands = "" if given == tuple(asked) else f", which stands for {show(given)},"
         raise UnfitError(
             f"{show(asked)}{stands} uses the mesh axis {twice[0]!r} twice",
             "a mesh axis can divide one axis of an array; let another one stay whole, by None.",
@@ -202,7 +203,7 @@ def check_known(names: Iterable[str], sizes: Sizes, asked: object) -> None:
 
 def show(value: object) -> str:
     """A layout in a message."""
-    if isinstance(value, PartitionSpec):
+    if isinstance(value, PartitionSpec | tuple | list):
         return f"P({', '.join(map(repr, value))})"
     return getattr(value, "__name__", None) or brief(value)
 

@@ -29,6 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 V = TypeVar("V")
 A = ParamSpec("A")
+Net = TypeVar("Net", bound="_Network[Any, Any, Any, Any]")
 
 
 class _Setting(NamedTuple):
@@ -365,7 +366,7 @@ def without_apply_rng(net: object) -> object:
     return Transformed(net.init, apply, net.specs, maker)
 
 
-def sharded(net: PyTree, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> PyTree:
+def sharded(net: Net, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> Net:
     """The same network, whose variables are laid out over a mesh by rules.
 
     ``init`` makes each array with its sharding, under ``jax.set_mesh(mesh)`` or on the ``mesh``
@@ -374,7 +375,8 @@ def sharded(net: PyTree, rules: Rules, mesh: jax.sharding.Mesh | None = None) ->
     give to ``jax.jit``, orbax or ``jscope.restore``. ``apply`` is the same.
 
     Args:
-      net: Of ``transform`` or ``transform_with_state``.
+      net: Of ``transform`` or ``transform_with_state``; of one that is sharded already the rules are
+        replaced.
       rules: Of ``jscope.sharding_rules``.
       mesh: The mesh of ``init`` and ``specs``; else the one that is set there. Without any, arrays
         are made as without rules, and only the rules themselves are checked.
@@ -406,15 +408,18 @@ def sharded(net: PyTree, rules: Rules, mesh: jax.sharding.Mesh | None = None) ->
         raise bad_argument("rules", rules, "what jscope.sharding_rules returns")
     if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
         raise bad_argument("mesh", mesh, "a jax.sharding.Mesh or None")
-    maker: Function
-    fn: Any
+    divided: Net = _sharded(net, _Setting(rules, mesh))
+    return divided
+
+
+def _sharded(net: Any, setting: _Setting) -> Any:
     maker, (fn, *_) = net._maker
     if maker is without_apply_rng:
-        return without_apply_rng(sharded(fn, rules, mesh))
+        return without_apply_rng(_sharded(fn, setting))
     if maker is sharded:
-        return sharded(fn, rules, mesh)
+        return _sharded(fn, setting)
     build = _transformed if maker is transform else _transformed_with_state
-    return build(fn, _Setting(rules, mesh), (sharded, (net, rules, mesh)))
+    return build(fn, setting, (sharded, (net, *setting)))
 
 
 def _root() -> VariableScope:

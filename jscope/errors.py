@@ -276,7 +276,8 @@ class EmptySelectionError(JscopeError, ValueError):
 class ShardingError(JscopeError, ValueError):
     """Variables that cannot be laid out over a mesh as rules or partitioners say.
 
-    Facts: ``problems`` (full name, or the text of a rule -> what is wrong with it).
+    Or the processes of the mesh would not make the same. Facts: ``problems`` (full name, the text
+    of a rule, or what differs -> what is wrong with it).
     """
 
     problems: Mapping[str, str] = MappingProxyType({})
