@@ -375,8 +375,7 @@ def sharded(net: Net, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> Ne
     give to ``jax.jit``, orbax or ``jscope.restore``. ``apply`` is the same.
 
     Args:
-      net: Of ``transform`` or ``transform_with_state``; of one that is sharded already the rules are
-        replaced.
+      net: Of ``transform`` or ``transform_with_state``. Rules that it has already are replaced.
       rules: Of ``jscope.sharding_rules``.
       mesh: The mesh of ``init`` and ``specs``; else the one that is set there. Without any, arrays
         are made as without rules, and only the rules themselves are checked.
