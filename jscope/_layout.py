@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -216,7 +216,7 @@ class Rules(Protocol):
         """As ``partition_of``; a variable that no rule lays out has the UnfitError to say so."""
         ...
 
-    def unused(self, specs: Collection[Any]) -> Mapping[str, UnfitError]:
+    def unused(self, specs: Sequence[Any]) -> Mapping[str, UnfitError]:
         """The text of each rule that takes nothing -> what is wrong with it."""
         ...
 
@@ -266,7 +266,7 @@ class Layout:
         except UnfitError as error:
             raise error.of("its partitioner" if is_asked else "its layout") from None
 
-    def check(self, specs: Collection[Variable]) -> None:
+    def check(self, specs: Sequence[Variable]) -> None:
         """Raises ShardingError if a variable cannot be laid out, or a rule takes nothing."""
         problems = dict(self._problems)
         if self.rules is not None:

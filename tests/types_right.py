@@ -53,16 +53,22 @@ class Model:
         return name
 
 
+def meshes(x: Array, mesh: jax.sharding.Mesh) -> None:
+    net = js.transform(model)
+    rules = js.sharding_rules({"**/w": ("x", None)}, js.fsdp("x"), {"a": None})
+    divided = js.sharded(net, rules, mesh)
+    assert_type(rules, js.ShardingRules)
+    assert_type(rules.report(net.specs(x)), str)
+    assert_type(divided.init(0, x, 3), js.Params)
+    assert_type(divided.apply(divided.init(0, x), None, x), Array)
+    assert_type(js.sharded(js.transform_with_state(model), rules).init(0, x)[1], js.Params)
+    assert_type(divided.specs(x).shardings(mesh), js.Params)
+
+
 def networks(x: Array, key: Array) -> None:
     net = js.transform(model)
     params = net.init(key, x, 3, training=True)
     assert_type(params, js.Params)
-    rules = js.sharding_rules({"**/w": jax.sharding.PartitionSpec("x")}, js.fsdp("x"), {"a": None})
-    divided = js.sharded(net, rules, jax.sharding.Mesh(jax.devices(), ("x",)))
-    assert_type(divided.init(key, x, 3), js.Params)
-    assert_type(divided.apply(params, None, x), Array)
-    assert_type(rules, js.ShardingRules)
-    assert_type(rules.report(net.specs(x)), str)
     assert_type(net.init(0, x), js.Params)
     assert_type(net.init(None, x, units=2), js.Params)
     assert_type(net.init(np.zeros(2, np.uint32), x), js.Params)
