@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
+from devices import on_eight_devices
 from gather_programs import FEW, FORMS, LAYERS, MESHES
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -23,25 +18,16 @@ import jscope as js
 import jscope.testing
 from jscope._hlo import canonical
 
-SCRIPT = Path(__file__).parent / "gather_programs.py"
 SIZE = 16 * 32
 """Of a kernel; a block has two."""
 
 
-@functools.cache
-def run() -> subprocess.CompletedProcess[str]:
-    """One process with 8 devices, for all tests of this file."""
-    root = str(SCRIPT.parent.parent)
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
-    command = [sys.executable, "-W", "ignore", str(SCRIPT)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+# One worker runs the script for all.
+pytestmark = pytest.mark.xdist_group("gather")
 
 
 def found(kind: str) -> Any:
-    done = run()
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)[kind]
+    return on_eight_devices("gather_programs.py")[kind]
 
 
 FORMS_ON = [

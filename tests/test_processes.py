@@ -22,6 +22,8 @@ from process_programs import KILLED_AT, KINDS, STEPS
 SCRIPT = Path(__file__).parent / "process_programs.py"
 PATIENCE = 300  # seconds, on a machine that does other things too
 TRIES = 3  # somebody else may take the port in between
+# One worker runs the processes, which are few and share what they find.
+pytestmark = pytest.mark.xdist_group("processes")
 
 
 def free_port() -> int:

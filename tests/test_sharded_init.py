@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from devices import on_eight_devices
 
-SCRIPT = Path(__file__).parent / "sharded_init_programs.py"
 KINDS = ("auto", "explicit")
 
 
-@functools.cache
-def run() -> subprocess.CompletedProcess[str]:
-    """One process with 8 devices, for all tests of this file."""
-    root = str(SCRIPT.parent.parent)
-    flags = "--xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
-    command = [sys.executable, "-W", "ignore", str(SCRIPT)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+# One worker runs the script for all.
+pytestmark = pytest.mark.xdist_group("sharded_init")
 
 
 def found() -> Any:
-    done = run()
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
+    return on_eight_devices("sharded_init_programs.py", optimized=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

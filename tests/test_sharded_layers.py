@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sharded_layers import LAYERS, MESHES, REFUSED, RULES
+from devices import on_eight_devices
+from sharded_layers import LAYERS, MESHES, REFUSED, RULES, TABLE
 
-HERE = Path(__file__).parent
+# One worker runs each script for all.
+LAYERS_ONCE, MODELS = map(pytest.mark.xdist_group, ("sharded_layers", "sharded_models"))
 
 
-@functools.cache
 def found(script: str = "sharded_layers.py") -> Any:
-    """What one process with 8 devices finds."""
-    root = str(HERE.parent)
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
-    command = [sys.executable, "-W", "ignore", str(HERE / script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
+    return on_eight_devices(script)
 
 
-@pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("kind", MESHES)
+@LAYERS_ONCE
+@pytest.mark.parametrize(
+    ("kind", "rules"), sorted({*TABLE.items(), *(("explicit", rules) for rules in RULES)})
+)
 def test_sharded_layers_are_accepted_and_equal_whole_ones_on(kind: str, rules: str) -> None:
     ends = found()[kind][rules]
     assert ends.keys() == LAYERS.keys() | REFUSED.keys()
     assert {name: ends[name] for name in LAYERS if ends[name] != "ok"} == {}
 
 
+@LAYERS_ONCE
 @pytest.mark.parametrize("kind", MESHES)
 def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str) -> None:
     for ends in found()[kind].values():
@@ -47,6 +38,7 @@ def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str
 MODELS_ON = ["auto, two axes", "explicit", "explicit data, auto model", "auto data, explicit model"]
 
 
+@MODELS
 @pytest.mark.parametrize("kind", MODELS_ON)
 def test_sharded_models_of_the_examples_equal_whole_ones_on(kind: str) -> None:
     ends = found("sharded_models.py")["compiled"][kind]
@@ -54,6 +46,7 @@ def test_sharded_models_of_the_examples_equal_whole_ones_on(kind: str) -> None:
     assert {name: end for name, end in ends.items() if end != "ok"} == {}
 
 
+@MODELS
 @pytest.mark.parametrize("kind", MODELS_ON[1:])
 def test_what_models_do_by_hand_is_refused_by_jax_as_they_stand_on(kind: str) -> None:
     import sharded_models  # here, because it imports what the examples need

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
+from devices import on_eight_devices
 from jax.sharding import AbstractMesh, PartitionSpec
 from jax.sharding import PartitionSpec as P
 
@@ -510,34 +505,25 @@ def test_init_on_one_device_makes_what_it_makes_without_a_mesh() -> None:
     assert under["mlp"]["up"]["kernel"].sharding.spec == P(None, "model")
 
 
-@functools.cache
-def on_eight_devices() -> Any:
-    """What ``sharding_programs.py`` found, in one process for all tests of this file."""
-    script = Path(__file__).parent / "sharding_programs.py"
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    root = str(script.parent.parent)
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
-    command = [sys.executable, "-W", "ignore", str(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
-
-
+# One worker runs the script for all.
+ON_DEVICES = pytest.mark.xdist_group("sharding")
 KINDS = ["auto", "explicit", "mixed"]
 
 
+@ON_DEVICES
 @pytest.mark.parametrize("kind", KINDS)
 def test_variables_are_born_divided_with_the_values_without_a_mesh(kind: str) -> None:
-    births = on_eight_devices()["births"][kind]
+    births = on_eight_devices("sharding_programs.py")["births"][kind]
     assert births.pop("vmap") == "[]"
     assert births == dict.fromkeys(
         ["set", "shapes", "jit", "key on the mesh", "legacy key", "given"], "[[], [], [], []]"
     )
 
 
+@ON_DEVICES
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_over_a_mesh_equals_training_without(kind: str) -> None:
-    found = on_eight_devices()["training"][kind]
+    found = on_eight_devices("sharding_programs.py")["training"][kind]
     assert found.pop("losses") < 1e-5
     assert found == {
         "params": [],
@@ -548,6 +534,11 @@ def test_training_over_a_mesh_equals_training_without(kind: str) -> None:
     }
 
 
+@ON_DEVICES
 @pytest.mark.parametrize("kind", KINDS)
 def test_structs_with_shardings_compile_and_restore(kind: str) -> None:
-    assert on_eight_devices()["ahead"][kind] == {"compiled": "ok", "restored": "[]", "rbg": "[]"}
+    assert on_eight_devices("sharding_programs.py")["ahead"][kind] == {
+        "compiled": "ok",
+        "restored": "[]",
+        "rbg": "[]",
+    }
