@@ -184,7 +184,9 @@ def launch(processes: int) -> int:
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The arguments of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--processes", type=int, default=1, help="in all")
     parser.add_argument(
         "--address", help="of process 0, HOST:PORT; without it all are started here"
@@ -193,7 +195,12 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument("--picture", default="sharded_lm.png")
     for name, size in SIZES.items():
         parser.add_argument(f"--{name}", type=int, default=size)
-    return parser.parse_args(arguments)
+    found = parser.parse_args(arguments)
+    if (found.address is None) != (found.index is None):
+        parser.error("--address and --index go together: a host's own line has both.")
+    if found.address is None and found.processes not in (1, 2, 4, 8):
+        parser.error("--processes must be 1, 2, 4 or 8, which share eight devices.")
+    return found
 
 
 if __name__ == "__main__":

@@ -128,10 +128,13 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def bad_argument(argument: str, value: object, wanted: str) -> ArgumentError:
+def bad_argument(
+    argument: str, value: object, wanted: str, fix: str | None = None
+) -> ArgumentError:
     kind = "" if is_shaped(value) else f" of type {type(value).__name__}"
     return ArgumentError(
         f"The {argument} must be {wanted}, got {brief(value)}{kind}.",
+        {"fix": fix},
         argument=argument,
         value=brief(value),
     )
@@ -139,9 +142,7 @@ def bad_argument(argument: str, value: object, wanted: str) -> ArgumentError:
 
 def bad_static(argument: str, value: object, wanted: str) -> ArgumentError:
     """Of an argument that decides what is traced, and so cannot be traced itself."""
-    fix = static_fix(value, argument)
-    error = bad_argument(argument, value, wanted)
-    return ArgumentError(error.args[0], {"fix": fix}, argument=argument, value=error.value)
+    return bad_argument(argument, value, wanted, static_fix(value, argument))
 
 
 def static_fix(value: object, argument: str) -> str | None:

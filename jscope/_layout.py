@@ -78,8 +78,9 @@ def check_layout(argument: str, value: Any, arguments: str) -> None:
         raise bad_argument(
             argument,
             value,
-            f"a PartitionSpec, axis names, jscope.fsdp(...), or a function of {arguments} that "
-            "returns one; PartitionSpec() replicates",
+            f"a PartitionSpec, a tuple of axis names, jscope.fsdp(...), or a function of "
+            f"{arguments} that returns one",
+            "PartitionSpec('model') divides the first axis, PartitionSpec() replicates.",
         )
 
 
@@ -134,8 +135,9 @@ def _entries(value: Any, axes: Axes, shape: tuple[int, ...]) -> list[Axis]:
         raise UnfitError(
             f"{show(value)} has {len(value)} entr{'ies' if len(value) > 1 else 'y'} for the shape "
             f"{dims(shape)}",
-            "give at most one entry for each axis that get_variable was asked for; a rule that is "
-            "a function of the VariableSpec answers for the axes of stacks too.",
+            "give at most one entry for each axis that get_variable was asked for; for variables "
+            "of several ranks a partitioner is a function of (shape, dtype), and a rule that is a "
+            "function of the VariableSpec answers for the axes of stacks too.",
         )
     return [_entry(entry, axes) for entry in value]
 
@@ -164,6 +166,11 @@ def axes_of(entry: object) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry)  # type: ignore[arg-type]
 
 
+def parts(entries: Iterable[object], sizes: Sizes) -> int:
+    """How many parts entries of a PartitionSpec divide an array into."""
+    return math.prod(sizes[name] for entry in entries for name in axes_of(entry))
+
+
 def _check(spec: Variable, partition: PartitionSpec, asked: Any, sizes: Sizes | None) -> None:
     """Raises UnfitError unless a variable can be laid out so."""
     names = [name for entry in partition for name in axes_of(entry)]
@@ -179,10 +186,10 @@ def _check(spec: Variable, partition: PartitionSpec, asked: Any, sizes: Sizes | 
         return
     check_known(names, sizes, asked)
     for number, (size, entry) in enumerate(zip(spec.shape, partition, strict=False)):
-        parts = math.prod(sizes[name] for name in axes_of(entry))
-        if size % parts:
+        count = parts([entry], sizes)
+        if size % count:
             raise UnfitError(
-                f"axis {number} of {dims(spec.shape)} does not divide into {parts} parts, along "
+                f"axis {number} of {dims(spec.shape)} does not divide into {count} parts, along "
                 f"{entry!r} of {show(asked)}",
                 "divide another axis, as jscope.fsdp(...) looks for one, or let it be replicated.",
             )
@@ -297,14 +304,22 @@ def _cannot_lay_out(problems: Mapping[str, UnfitError], sizes: Sizes | None) -> 
     )
 
 
-def shardings(specs: Sequence[Variable], mesh: Mesh) -> dict[str, jax.sharding.NamedSharding]:
-    """Full name -> the sharding over a mesh; replicated where nothing says how."""
+def laid_out(
+    specs: Sequence[Variable], mesh: Mesh, rules: Rules | None = None
+) -> dict[str, PartitionSpec]:
+    """Full name -> the layout over a mesh; whole where nothing says how."""
     if not isinstance(mesh, Mesh):
         raise bad_argument("mesh", mesh, "a jax.sharding.Mesh or AbstractMesh")
-    layout = Layout(None, mesh)
-    partitions = {spec.name: layout(spec) or PartitionSpec() for spec in specs}
+    layout = Layout(rules, mesh)
+    found = {spec.name: layout(spec) or PartitionSpec() for spec in specs}
     layout.check(specs)
-    return {name: jax.sharding.NamedSharding(mesh, found) for name, found in partitions.items()}
+    return found
+
+
+def shardings(specs: Sequence[Variable], mesh: Mesh) -> dict[str, jax.sharding.NamedSharding]:
+    """Full name -> the sharding over a mesh."""
+    found = laid_out(specs, mesh)
+    return {name: jax.sharding.NamedSharding(mesh, layout) for name, layout in found.items()}
 
 
 def laid_like(value: jax.Array, other: jax.Array) -> jax.Array:

@@ -382,6 +382,21 @@ def _note_shards(running: Pass, error: Exception) -> None:
     )
 
 
+def _note_explicit(error: Exception) -> None:
+    """Adds to JAX's error about what it does not lay out what to do about a model in plain JAX."""
+    if type(error).__name__ == "ShardingTypeError" and _EXPLICIT not in getattr(
+        error, "__notes__", ()
+    ):
+        error.add_note(_EXPLICIT)
+
+
+_EXPLICIT = (
+    "Along Explicit axes of a mesh JAX asks how this is laid out. Functions of jscope.layers say "
+    "it; for others say it there, use a mesh whose axis_types are jax.sharding.AxisType.Auto, or "
+    "run apply in jax.sharding.auto_axes."
+)
+
+
 def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     """Runs ``fn`` as the pass ``running``; whatever happens, nothing of the pass stays behind."""
     outer = _local.current
@@ -399,6 +414,7 @@ def run(running: Pass, fn: Callable[..., R], args: Args, kwargs: Kwargs) -> R:
     except Exception as error:
         _note_rules(running, error)
         _note_shards(running, error)
+        _note_explicit(error)
         raise
     finally:
         while running.entries:

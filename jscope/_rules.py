@@ -13,6 +13,7 @@ from jscope._layout import (
     Axes,
     Axis,
     Deferred,
+    Mesh,
     Sizes,
     UnfitError,
     Variable,
@@ -20,7 +21,9 @@ from jscope._layout import (
     check_known,
     check_layout,
     is_scalar,
+    laid_out,
     partition_of,
+    parts,
     resolved,
     show,
 )
@@ -52,16 +55,16 @@ class _Fsdp(Deferred):
     def partition(self, spec: Variable, sizes: Sizes) -> PartitionSpec:
         names = axes_of(self.axis)
         check_known(names, sizes, self)
-        parts = math.prod(sizes[name] for name in names)
-        if nbytes(spec) < self.min_bytes or parts == 1:
+        count = parts(names, sizes)
+        if nbytes(spec) < self.min_bytes or count == 1:
             return PartitionSpec()
         asked = range(len(spec.stack), len(spec.shape))
         if not asked:
             return PartitionSpec()
-        fitting = [axis for axis in asked if spec.shape[axis] % parts == 0]
+        fitting = [axis for axis in asked if spec.shape[axis] % count == 0]
         if not fitting:
             raise UnfitError(
-                f"{self!r} finds no axis of {dims(spec.shape)} that divides into {parts} parts",
+                f"{self!r} finds no axis of {dims(spec.shape)} that divides into {count} parts",
                 "give it a rule of its own, PartitionSpec() to replicate it, or raise min_bytes.",
             )
         largest = max(fitting, key=lambda axis: spec.shape[axis])  # the first of equal ones
@@ -159,17 +162,24 @@ class ShardingRules:
         left = [number for number in range(len(self._patterns)) if number not in used]
         return {self._rule(number): _unused(self._patterns[number], specs) for number in left}
 
-    def report(self, specs: Specs) -> str:
+    def report(self, specs: Specs, mesh: Mesh | None = None) -> str:
         """What each rule takes: how many variables, how many bytes, and the first names.
 
         Args:
           specs: Of ``net.specs(...)``.
+          mesh: Over which they are laid out, so that the bytes of a device and the layouts are told
+            too: those of ``fsdp`` are known there only.
 
         Returns:
           A line for each rule, for the partitioners of variables, and for the default.
+
+        Raises:
+          ArgumentError: (ValueError, TypeError) an argument is something else.
+          ShardingError: (ValueError) some cannot be laid out over the mesh.
         """
         if not isinstance(specs, Specs):
             raise bad_argument("specs", specs, "what net.specs(...) returned")
+        layouts = {} if mesh is None else laid_out(list(specs.values()), mesh, self)
         rules = len(self._patterns)
         taken: list[list[VariableSpec]] = [[] for _ in range(rules + 2)]
         for spec in specs.values():
@@ -180,7 +190,9 @@ class ShardingRules:
             f"{_patterns.show(x)} -> {y}" for x, y in zip(self._patterns, values, strict=False)
         ]
         labels += ["partitioners of variables", f"default -> {values[-1]}"]
-        rows = [(label, _taken(part)) for label, part in zip(labels, taken, strict=True)]
+        rows = [
+            (label, _taken(part, layouts, mesh)) for label, part in zip(labels, taken, strict=True)
+        ]
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:{width}}  {text}" for label, text in rows)
 
@@ -192,7 +204,7 @@ def _unused(pattern: Any, specs: Sequence[VariableSpec]) -> UnfitError:
         chosen = _patterns.choose(pattern, items, allow_empty=None)
     except EmptySelectionError as error:
         near = f"; near: {some_of(error.near)}" if error.near else ""
-        fix = "leave out rules that take nothing; names and patterns are those of jscope.tree."
+        fix = "mend the pattern, as jscope.tree has them, or leave out rules that take nothing."
         return UnfitError(f"it takes nothing{near}", fix)
     names = [name for (name, _), hit in zip(items, chosen, strict=True) if hit]
     return UnfitError(
@@ -201,12 +213,19 @@ def _unused(pattern: Any, specs: Sequence[VariableSpec]) -> UnfitError:
     )
 
 
-def _taken(specs: Sequence[VariableSpec]) -> str:
+def _taken(
+    specs: Sequence[VariableSpec], layouts: Mapping[str, PartitionSpec], mesh: Mesh | None
+) -> str:
     if not specs:
         return "nothing"
-    total = sum(map(nbytes, specs))
-    number = f"{len(specs)} variable" + ("s" if len(specs) > 1 else "")
-    return f"{number}, {total:,} bytes: {some_of([spec.name for spec in specs])}"
+    text = f"{len(specs)} variable" + ("s" if len(specs) > 1 else "")
+    text += f", {sum(map(nbytes, specs)):,} bytes"
+    if mesh is None:
+        return f"{text}: {some_of([spec.name for spec in specs])}"
+    on_one = sum(nbytes(spec) // parts(layouts[spec.name], mesh.shape) for spec in specs)
+    shown = [f"{spec.name!r} {show(layouts[spec.name])}" for spec in specs[:3]]
+    more = f", ... ({len(specs)} in all)" if len(specs) > 3 else ""
+    return f"{text}, {on_one:,} a device: {', '.join(shown)}{more}"
 
 
 def sharding_rules(
@@ -242,16 +261,19 @@ def sharding_rules(
     """
     if not isinstance(rules, Mapping):
         raise bad_argument("rules", rules, "a mapping of patterns to layouts")
-    for pattern, value in rules.items():
-        check_layout(f"layout of {brief(pattern)}", value, "the VariableSpec")
+    layouts = {f"layout of {brief(pattern)}": value for pattern, value in rules.items()}
     if default is not None:
-        check_layout("default", default, "the VariableSpec")
+        layouts["default"] = default
+    for argument, value in layouts.items():
+        if value is fsdp:
+            raise bad_argument(argument, value, "what a call of it gives, jscope.fsdp('data')")
+        check_layout(argument, value, "the VariableSpec")
     axes = {} if axes is None else axes
-    if not isinstance(axes, Mapping) or not all(_is_axis(axis) for axis in axes.values()):
+    if not isinstance(axes, Mapping):
         raise bad_argument("axes", axes, "a mapping of logical names to mesh axes")
+    for name, axis in axes.items():
+        names = axis if isinstance(axis, tuple | list) else () if axis is None else (axis,)
+        if not all(isinstance(part, str) for part in names):
+            wanted = "the name of a mesh axis, a tuple of some, or None"
+            raise bad_argument(f"value of {brief(name)} in axes", axis, wanted)
     return ShardingRules(rules, default, axes)
-
-
-def _is_axis(axis: object) -> bool:
-    names = axis if isinstance(axis, tuple | list) else () if axis is None else (axis,)
-    return all(isinstance(name, str) for name in names)

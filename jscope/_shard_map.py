@@ -60,9 +60,11 @@ def shard_map(
     """``jax.shard_map`` whose function gets variables whole, as arguments beside its own.
 
     A variable that is divided over axes of the mesh that the function maps is gathered first, and
-    its gradient is divided as it is. State can be read, and none assigned. A shard draws keys with
-    its number folded in: that along the axes which ``in_specs`` divide arguments over. Along other
-    axes all shards compute the same, and draw the same.
+    its gradient is divided as it is; along Auto axes the compiler lays gradients out, as the
+    variables where the same ``jax.jit`` updates these. To compute with the parts of a variable,
+    read it outside and pass it as an argument with a spec of its own. State can be read, and none
+    assigned. A shard draws keys with its number folded in: that along the axes which ``in_specs``
+    divide arguments over. Along other axes all shards compute the same, and draw the same.
 
     Args:
       f: A function of the shards of arrays. Left out, a decorator is returned.

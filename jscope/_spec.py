@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from jscope._layout import Mesh, shardings
+from jscope._layout import Mesh, shardings, show
 from jscope._params import Params, PyTree, fold, params_of
 from jscope._report import WIDTH, describe, some_of
 from jscope.errors import Site, TreeTypeError
@@ -86,6 +86,8 @@ class VariableSpec:
 
     def __repr__(self) -> str:
         extra = "" if self.trainable else ", trainable=False"
+        if self.partition is not None and self.partition is not self.partitioner:
+            extra += f", {show(self.partition)}"
         return f"VariableSpec({self.name!r}, {describe(self)}{extra})"
 
 

@@ -377,8 +377,9 @@ def sharded(net: Net, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> Ne
     Args:
       net: Of ``transform`` or ``transform_with_state``. Rules that it has already are replaced.
       rules: Of ``jscope.sharding_rules``.
-      mesh: The mesh of ``init`` and ``specs``; else the one that is set there. Without any, arrays
-        are made as without rules, and only the rules themselves are checked.
+      mesh: The mesh of ``init`` and ``specs``; else the one that ``jax.set_mesh`` has set there.
+        Without any, arrays are made as without rules, on one device, and only the rules themselves
+        are checked.
 
     Returns:
       The same kind of network.
@@ -404,9 +405,11 @@ def sharded(net: Net, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> Ne
     if not isinstance(net, _Network):
         raise bad_argument("argument of sharded", net, "what transform returns")
     if not isinstance(rules, Rules):
-        raise bad_argument("rules", rules, "what jscope.sharding_rules returns")
+        fix = "give jscope.sharding_rules({pattern: layout, ...})."
+        raise bad_argument("rules", rules, "what jscope.sharding_rules returns", fix)
     if mesh is not None and not isinstance(mesh, jax.sharding.Mesh):
-        raise bad_argument("mesh", mesh, "a jax.sharding.Mesh or None")
+        fix = "without devices, ask for specs.params(mesh) of an AbstractMesh."
+        raise bad_argument("mesh", mesh, "a jax.sharding.Mesh or None", fix)
     divided: Net = _sharded(net, _Setting(rules, mesh))
     return divided
 

@@ -225,8 +225,36 @@ partitioners of variables                             3 variables, 524 bytes: 'a
 default -> P()                                        1 variable, 16 bytes: 'c'"""
     for found in (specs(net), specs(js.sharded(net, rules)), specs(js.sharded(net, rules), MESH)):
         assert rules.report(found) == report
+    over = rules.report(specs(net), MESH).splitlines()
+    assert over[1].endswith("1 variable, 128 bytes, 128 a device: 'a/b/own' P()")
+    assert over[2].endswith(
+        "3 variables, 524 bytes, 268 a device: 'a/w' P('data'), 'a/h' P(None, 'data'), 'a/whole' P()"
+    )
     nothing = js.sharding_rules({"x": P()}).report(specs(net))
     assert re.split("  +", nothing.splitlines()[0]) == ["'x' -> P()", "nothing"]
+
+
+def test_a_spec_shows_its_layout() -> None:
+    assert repr(specs(js.sharded(NET, js.sharding_rules({}, P("data")))).get("mlp/up/bias")) == (
+        "VariableSpec('mlp/up/bias', float32[32], P('data'))"
+    )
+
+
+def test_what_jax_asks_on_explicit_axes_is_told_with_what_to_do() -> None:
+    types = (jax.sharding.AxisType.Explicit,) * 2
+    net = js.sharded(
+        js.transform(lambda x: x @ js.get_variable("w", [16, 4])),
+        js.sharding_rules({"w": P("data")}),
+    )
+    x = jax.ShapeDtypeStruct((8, 16), jnp.float32)
+    over = jax.sharding.use_abstract_mesh(AbstractMesh((2, 4), ("data", "model"), types))
+    with over, pytest.raises(Exception, match="sharding") as caught:
+        jax.eval_shape(lambda x: net.specs(jax.sharding.reshard(x, P(None, "data"))), x)
+    assert caught.value.__notes__[0] == (
+        "Along Explicit axes of a mesh JAX asks how this is laid out. Functions of jscope.layers "
+        "say it; for others say it there, use a mesh whose axis_types are "
+        "jax.sharding.AxisType.Auto, or run apply in jax.sharding.auto_axes."
+    )
 
 
 def test_a_net_is_of_the_same_kind_and_pickles_with_its_rules() -> None:
@@ -280,7 +308,7 @@ Variables cannot be laid out: 1 problem.
 Variables cannot be laid out: 2 problems.
   rule 'mlp/kernl': it takes nothing; near: 'mlp/kernel'
   rule 'x': it takes nothing
-  fix:    leave out rules that take nothing; names and patterns are those of jscope.tree.""",
+  fix:    mend the pattern, as jscope.tree has them, or leave out rules that take nothing.""",
     ),
     "a rule is shadowed": (
         js.sharding_rules({"mlp": P(), "mlp/kernel": P()}, default=P()),
@@ -343,8 +371,9 @@ stand for.""",
         """\
 Variables cannot be laid out: 1 problem.
   own: float32[6,7] at {place}, rule 'own', P(None, None, 'data') has 3 entries for the shape (6, 7)
-  fix:    give at most one entry for each axis that get_variable was asked for; a rule that is a \
-function of the VariableSpec answers for the axes of stacks too.""",
+  fix:    give at most one entry for each axis that get_variable was asked for; for variables of \
+several ranks a partitioner is a function of (shape, dtype), and a rule that is a function of the \
+VariableSpec answers for the axes of stacks too.""",
     ),
     "a function returns something else": (
         js.sharding_rules({"own": lambda spec: None}, default=P()),
@@ -434,22 +463,35 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "layout": (
         lambda: js.sharding_rules({"a": "data"}),
-        "The layout of 'a' must be a PartitionSpec, axis names, jscope.fsdp(...), or a function of "
-        "the VariableSpec that returns one; PartitionSpec() replicates, got 'data' of type str.",
+        "The layout of 'a' must be a PartitionSpec, a tuple of axis names, jscope.fsdp(...), or a "
+        "function of the VariableSpec that returns one, got 'data' of type str.\n"
+        "  fix:    PartitionSpec('model') divides the first axis, PartitionSpec() replicates.",
     ),
     "default": (
         lambda: js.sharding_rules({}, default=3),
-        "The default must be a PartitionSpec, axis names, jscope.fsdp(...), or a function of the "
-        "VariableSpec that returns one; PartitionSpec() replicates, got 3 of type int.",
+        "The default must be a PartitionSpec, a tuple of axis names, jscope.fsdp(...), or a function "
+        "of the VariableSpec that returns one, got 3 of type int.\n"
+        "  fix:    PartitionSpec('model') divides the first axis, PartitionSpec() replicates.",
+    ),
+    "fsdp that is not called": (
+        lambda: js.sharding_rules({}, default=js.fsdp),
+        "The default must be what a call of it gives, jscope.fsdp('data'), got <function fsdp "
+        "at ...> of type function.",
     ),
     "partitioner": (
         lambda: js.transform(lambda: js.get_variable("w", [2], partitioner="data")).specs(),
-        "The partitioner must be a PartitionSpec, axis names, jscope.fsdp(...), or a function of "
-        "(shape, dtype) that returns one; PartitionSpec() replicates, got 'data' of type str.",
+        "The partitioner must be a PartitionSpec, a tuple of axis names, jscope.fsdp(...), or a "
+        "function of (shape, dtype) that returns one, got 'data' of type str.\n"
+        "  fix:    PartitionSpec('model') divides the first axis, PartitionSpec() replicates.",
     ),
     "axes": (
         lambda: js.sharding_rules({}, axes={"a": 3}),  # type: ignore[dict-item]
-        "The axes must be a mapping of logical names to mesh axes, got {'a': 3} of type dict.",
+        "The value of 'a' in axes must be the name of a mesh axis, a tuple of some, or None, got 3 "
+        "of type int.",
+    ),
+    "axes of another kind": (
+        lambda: js.sharding_rules({}, axes=["a"]),  # type: ignore[arg-type]
+        "The axes must be a mapping of logical names to mesh axes, got ['a'] of type list.",
     ),
     "axis": (
         lambda: js.fsdp(3),  # type: ignore[arg-type]
@@ -466,11 +508,13 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "rules of sharded": (
         lambda: js.sharded(NET, {"a": P()}),  # type: ignore[arg-type]
-        "The rules must be what jscope.sharding_rules returns, got {'a': P()} of type dict.",
+        "The rules must be what jscope.sharding_rules returns, got {'a': P()} of type dict.\n"
+        "  fix:    give jscope.sharding_rules({pattern: layout, ...}).",
     ),
     "mesh": (
         lambda: js.sharded(NET, js.sharding_rules({}), ("data",)),  # type: ignore[arg-type]
-        "The mesh must be a jax.sharding.Mesh or None, got ('data',) of type tuple.",
+        "The mesh must be a jax.sharding.Mesh or None, got ('data',) of type tuple.\n"
+        "  fix:    without devices, ask for specs.params(mesh) of an AbstractMesh.",
     ),
     "specs": (
         lambda: js.sharding_rules({}).report({}),  # type: ignore[arg-type]
@@ -488,7 +532,7 @@ def test_an_argument_of_another_kind_is_refused(call: Callable[[], Any], text: s
     with pytest.raises(ArgumentError) as caught:
         call()
     shown = re.sub(r"at 0x[0-9a-f.]+>?", "at ...>", str(caught.value))
-    assert shown.splitlines()[0] == text
+    assert shown == text
 
 
 def test_init_on_one_device_makes_what_it_makes_without_a_mesh() -> None:
