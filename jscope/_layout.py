@@ -128,7 +128,7 @@ def _entries(value: Any, axes: Axes, shape: tuple[int, ...]) -> list[Axis]:
         raise UnfitError(f"{brief(value)} is no PartitionSpec", fix)
     if getattr(value, "unreduced", None) or getattr(value, "reduced", None):
         raise UnfitError(
-            f"{brief(value)} is of sums that are still to be taken, as variables never are",
+            f"{show(value)} is of sums that are still to be taken, as variables never are",
             "give a PartitionSpec without reduced and unreduced axes.",
         )
     if len(value) > len(shape):

@@ -396,7 +396,7 @@ Variables cannot be laid out: 1 problem.
         None,
         """\
 Variables cannot be laid out: 1 problem.
-  own: float32[6,7] at {place}, rule 'own', P('data', unreduced={{'model'}}) is of sums that are still to be taken, as \
+  own: float32[6,7] at {place}, rule 'own', P('data') is of sums that are still to be taken, as \
 variables never are
   fix:    give a PartitionSpec without reduced and unreduced axes.""",
     ),
