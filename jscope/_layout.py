@@ -211,7 +211,8 @@ def check_known(names: Iterable[str], sizes: Sizes, asked: object) -> None:
 def show(value: object) -> str:
     """A layout in a message."""
     if isinstance(value, PartitionSpec | tuple | list):
-        return f"P({', '.join(map(repr, value))})"
+        entries = getattr(value, "partitions", value)  # which those of sums are iterated by alone
+        return f"P({', '.join(map(repr, entries))})"
     return getattr(value, "__name__", None) or brief(value)
 
 
