@@ -120,9 +120,8 @@ REFUSED = {"gru under scan, from zero_state": lambda x: scanned(layers.gru, x[:,
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 # Mesh -> sizes and types of the axes "data" and "model".
 MESHES = {
-    "auto, two axes": ((2, 4), (AUTO, AUTO)),
+    "auto": ((2, 4), (AUTO, AUTO)),
     "explicit": ((2, 4), (EXPLICIT, EXPLICIT)),
-    "auto data, explicit model": ((2, 4), (AUTO, EXPLICIT)),
     "explicit data, auto model": ((2, 4), (EXPLICIT, AUTO)),
 }
 
@@ -150,9 +149,8 @@ RULES: dict[str, Any] = {
 }
 # What is compiled, for each mesh; the other rules are traced where all types tell of them.
 TABLE = {
-    "auto, two axes": "both",
+    "auto": "both",
     "explicit": "both",
-    "auto data, explicit model": "both",
     "explicit data, auto model": "fsdp",
 }
 

@@ -61,9 +61,8 @@ BY_HAND = {"char_lm", "digits", "gan", "lora", "minilm", "mnist"}
 REFUSED = {
     "explicit": BY_HAND | {"siamese"},
     "explicit data, auto model": BY_HAND,
-    "auto data, explicit model": {"char_lm", "digits", "mnist"},
 }
-COMPILED = ("auto, two axes", *REFUSED)
+COMPILED = ("auto", *REFUSED)
 
 
 def main() -> None:

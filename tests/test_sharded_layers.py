@@ -35,7 +35,7 @@ def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str
             assert refused == kind.startswith("explicit"), ends[name]
 
 
-MODELS_ON = ["auto, two axes", "explicit", "explicit data, auto model", "auto data, explicit model"]
+MODELS_ON = list(MESHES)
 
 
 @MODELS
