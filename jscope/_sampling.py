@@ -101,10 +101,13 @@ class Sampler:
         if self._mesh is None:
             return _jaxapi.on_mesh(self._sample(spec, start, None), partition)
         partition = partition or PartitionSpec()
+        if is_key(spec.dtype) or (isinstance(start, Program) and _jaxapi.needs_mesh(start.jaxpr)):
+            # JAX does not move keys, and there is no other mesh for what needs this one.
+            return self._sample(spec, start, NamedSharding(self._mesh, partition))
         divided = partition if self._can_divide(start) else PartitionSpec()
-        mesh = self._birthplace(spec, start, divided)
-        with jax.set_mesh(mesh):
-            born = self._sample(spec, start, NamedSharding(mesh, divided))
+        birthplace = self._birthplace(divided)
+        with jax.set_mesh(birthplace):
+            born = self._sample(spec, start, NamedSharding(birthplace, divided))
         value: jax.Array = jax.device_put(born, NamedSharding(self._mesh, partition))
         return value
 
@@ -114,17 +117,14 @@ class Sampler:
             return True
         return self._impl == "threefry2x32" and is_divisible(start.jaxpr)
 
-    def _birthplace(self, spec: VariableSpec, start: Start, divided: PartitionSpec) -> Mesh:
+    def _birthplace(self, divided: PartitionSpec) -> Mesh:
         """The mesh without explicit axes, which would give other last bits than none.
 
         What several devices are to have is made by one of them, unless others belong to other
-        processes. Not for keys, which JAX does not move, nor for a program that needs the mesh.
+        processes.
         """
         mesh = self._mesh
         assert mesh is not None
-        needs_mesh = isinstance(start, Program) and _jaxapi.needs_mesh(start.jaxpr)
-        if needs_mesh or is_key(spec.dtype):
-            return mesh
         devices = mesh.devices
         if not mesh.is_multi_process:
             used = {name for entry in divided for name in axes_of(entry)}
@@ -143,11 +143,12 @@ class Sampler:
                 add_place(error, spec.name, spec, spec.sites)
                 raise
         # Copies: nobody may write into them later.
-        if place is None:
-            value = jnp.array(start, spec.dtype)
-            return jnp.broadcast_to(value, spec.shape) if spec.stack else value
-        if isinstance(start, jax.Array) and is_key(start.dtype):
+        if place is not None and isinstance(start, jax.Array) and is_key(start.dtype):
             return _key_at(place, start, spec.shape)
+        if place is None or isinstance(start, jax.Array):
+            value = jnp.array(start, spec.dtype)
+            value = jnp.broadcast_to(value, spec.shape) if spec.stack else value
+            return value if place is None else jax.device_put(value, place)
         whole = np.broadcast_to(np.asarray(start, spec.dtype), spec.shape)
         return jax.make_array_from_callback(spec.shape, place, lambda part: whole[part].copy())
 
