@@ -64,6 +64,7 @@ if (
     _typing.TYPE_CHECKING
 ):  # below they are imported at their first use, which most programs never come to
     from jscope import interop, io
+    from jscope._summary import Summary, summary
     from jscope.io import RestoreReport, restore
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "RestoreReport",
     "ShardingRules",
     "Specs",
+    "Summary",
     "Transformed",
     "TransformedWithState",
     "VariableScope",
@@ -125,6 +127,7 @@ __all__ = [
     "shard_map",
     "sharded",
     "sharding_rules",
+    "summary",
     "switch",
     "transform",
     "transform_with_state",
@@ -140,8 +143,10 @@ _watch(
     __name__,
     {
         "RestoreReport": "jscope.io",
+        "Summary": "jscope._summary",
         "interop": "jscope.interop",
         "io": "jscope.io",
         "restore": "jscope.io",
+        "summary": "jscope._summary",
     },
 )

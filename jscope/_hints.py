@@ -64,6 +64,7 @@ _SPELLINGS = {
     "jscope.record": "perturb",
     "jscope.restore": "init_from_checkpoint load_state_dict restore_checkpoint",
     "jscope.scan": "foldl",
+    "jscope.summary": "tabulate display model_analyzer",
     "jscope.switch": "case switch_case",
     "jscope.tree": "data_structures traverse_util",
     "jax.Array": "Tensor",

@@ -241,7 +241,7 @@ class Layout:
 
     def __init__(self, rules: Rules | None, mesh: Mesh) -> None:
         self.rules = rules
-        self._sizes = _sizes_of(mesh)
+        self._sizes = sizes_of(mesh)
         self._problems: dict[str, UnfitError] = {}
 
     def __call__(self, spec: Variable) -> Any:
@@ -283,7 +283,7 @@ class Layout:
             raise _cannot_lay_out(problems, self._sizes)
 
 
-def _sizes_of(mesh: Mesh) -> Sizes | None:
+def sizes_of(mesh: Mesh) -> Sizes | None:
     """The axes of a mesh that variables can be divided over; None for the empty mesh."""
     if mesh.empty:
         return None

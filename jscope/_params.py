@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -25,6 +26,18 @@ Tree: TypeAlias = dict[str, PyTree]
 
 Leaf: TypeAlias = tuple[tuple[str, ...], PyTree]
 """A path, and what is there."""
+
+
+class OfInstances:
+    """A method that its class does not have: treescope, which asks that, draws us without it."""
+
+    def __init__(self, method: Callable[[Any], str]) -> None:
+        self._method = method
+
+    def __get__(self, instance: object, owner: type) -> Callable[[], str]:
+        if instance is None:
+            raise AttributeError(self._method.__name__)
+        return types.MethodType(self._method, instance)
 
 
 class Params(Mapping[str, PyTree]):
@@ -98,6 +111,12 @@ class Params(Mapping[str, PyTree]):
 
     def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
         return fold(Params, self._tree, path, subtree_renderer)
+
+    @OfInstances
+    def _repr_html_(self) -> str:
+        from jscope import _markup  # here, because only notebooks ask for it
+
+        return _markup.arrays("Params", (("/".join(path), leaf) for path, leaf in walk(self._tree)))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Flat, because pickle recurses and Python's limit is a thousand frames.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jscope._layout import Mesh, shardings, show
-from jscope._params import Params, PyTree, fold, params_of
+from jscope._params import OfInstances, Params, PyTree, fold, params_of
 from jscope._report import WIDTH, describe, some_of
 from jscope.errors import Site, TreeTypeError
 
@@ -134,6 +134,12 @@ class Specs(Mapping[str, VariableSpec]):
 
     def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
         return fold(Specs, self._specs, path, subtree_renderer)
+
+    @OfInstances
+    def _repr_html_(self) -> str:
+        from jscope import _markup  # here, because only notebooks ask for it
+
+        return _markup.arrays("Specs", self._specs.items())
 
     def __reduce__(self) -> tuple[object, ...]:
         return Specs, (tuple(self._specs.values()),)

@@ -493,6 +493,49 @@ def abstractly(run: Callable[..., T], *given: PyTree) -> T:
     return found[-1]
 
 
+def observe(
+    net: PyTree, watch: Callable[[Pass], None], args: Args, kwargs: Kwargs
+) -> tuple[str, Specs, _jaxapi.Jaxpr]:
+    """The name of a network's function, its specs, and what it computes, of one watched run.
+
+    The run is that of ``specs``; ``watch`` is given the pass before it starts.
+    """
+    fn, setting, has_state = _source(net)
+    arrays, merge = _split(args, kwargs)
+    found: list[Specs] = []
+
+    def trace(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+        args, kwargs = merge(arrays)
+        values = Blank(has_state, setting.rules)
+        running = Pass(values, _root(), _any_key())
+        watch(running)
+        out = _pass.run(running, fn, args, kwargs)
+        specs = running.specs()
+        values.layout.check(specs)
+        found.append(Specs(specs))
+        return [leaf for leaf in jax.tree.leaves(out, is_leaf=is_specs) if is_array(leaf)]
+
+    with setting(), jax.disable_jit(False):
+        jaxpr = jax.make_jaxpr(trace)(arrays)
+    return getattr(fn, "__name__", type(fn).__name__), found[-1], jaxpr
+
+
+def _source(net: _Network[..., Any, Any, Any]) -> tuple[Function, _Setting, bool]:
+    """What a network was made of: its function, how it is laid out, whether it has state."""
+    maker: Function
+    fn: Any
+    maker, (fn, *more) = net._maker
+    if maker is transform or maker is transform_with_state:
+        return fn, _Setting(), maker is transform_with_state
+    inner, setting, has_state = _source(fn)
+    return inner, _Setting(*more) if maker is sharded else setting, has_state  # type: ignore[arg-type]
+
+
+def is_network(thing: object) -> bool:
+    """Whether it is what ``transform`` returns."""
+    return isinstance(thing, _Network)
+
+
 def _specs(
     fn: Function, args: Args, kwargs: Kwargs, setting: _Setting, *, has_state: bool
 ) -> Specs:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import jscope as js
+from jscope._outline import size_text
 from jscope.io._command_line import main
-from jscope.io._inspect import size_text
 
 CHECKPOINTS = Path(__file__).parent / "data" / "checkpoints"
 TREE = {
@@ -51,15 +51,15 @@ def test_inspect_draws_scopes_types_sizes_and_totals(
     assert ran(capsys, "inspect", file) == (
         0,
         f"{file} (safetensors)\n"
-        "net/\n"
-        "  dense/\n"
-        "    bias    float32[4]    16 B\n"
-        "    kernel  float32[3,4]  48 B\n"
-        "    kernel/\n"
-        "      Adam  float32[3,4]  48 B\n"
-        "  norm/\n"
-        "    gamma   bfloat16[4]    8 B\n"
-        "step        int64[]        8 B\n"
+        "net/                       120 B\n"
+        "  dense/                   112 B\n"
+        "    bias     float32[4]     16 B\n"
+        "    kernel   float32[3,4]   48 B\n"
+        "    kernel/                 48 B\n"
+        "      Adam   float32[3,4]   48 B\n"
+        "  norm/                      8 B\n"
+        "    gamma    bfloat16[4]     8 B\n"
+        "step         int64[]         8 B\n"
         "metadata made by: a test\n"
         "5 tensors, 33 elements, 128 B: float32 112 B, int64 8 B, bfloat16 8 B\n",
         "",

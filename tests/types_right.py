@@ -246,6 +246,7 @@ def branches(x: Array, flag: Array, functions: list[Callable[[Array], Array]]) -
 def looked_into(params: js.Params, x: Array) -> None:
     net = js.transform(model)
     assert_type(js.record("x", x), Array)
+    assert_type(js.summary(net, x, depth=1, training=True), js.Summary)
     out, seen = js.capture(net.apply, "**/output")(params, None, x, training=True)
     assert_type(out, Array)
     assert_type(seen, dict[str, Any])

@@ -1,0 +1,123 @@
+"""A tree of names as HTML, which folds by itself: for notebooks, and for pages."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from jscope._outline import Line, outline, size_text, totals
+from jscope._report import describe, is_shaped
+
+Cells: TypeAlias = Callable[[Line], Sequence[str]]
+More: TypeAlias = Callable[[Line], str]
+
+_OPEN = 60
+"""Lines up to which a tree is shown unfolded."""
+
+# Colours of text and background are those of the page around it.
+STYLE = """
+.jscope { overflow-x: auto;
+  font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
+.jscope summary, .jscope .leaf, .jscope .heads { display: grid; column-gap: 1.2em;
+  grid-template-columns: minmax(14em, 1fr) var(--widths); list-style: none; text-align: left;
+  border-bottom: 1px solid rgba(128, 128, 128, .25) }
+.jscope summary { cursor: pointer }
+.jscope summary::-webkit-details-marker { display: none }
+.jscope .name { padding-left: calc(var(--depth, 0) * 1.4em + 1.2em); white-space: pre;
+  overflow: hidden; text-overflow: ellipsis }
+.jscope summary > .name::before { content: "\\25b8"; display: inline-block; width: 1.2em;
+  margin-left: -1.2em; opacity: .7 }
+.jscope details[open] > summary > .name::before { content: "\\25be" }
+.jscope .scope > summary > .name { font-weight: 600 }
+.jscope .heads { opacity: .75 }
+.jscope .number { text-align: right }
+.jscope .cell { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
+"""
+
+
+def tree(
+    lines: Sequence[Line],
+    heads: Sequence[str],
+    cells: Cells,
+    *,
+    numbers: Iterable[int] = (),
+    attributes: More = lambda line: "",
+    details: More = lambda line: "",
+) -> str:
+    """The lines as nested ``details``, without a style.
+
+    Args:
+      lines: Of ``outline``.
+      heads: What is above the names, and above each cell.
+      cells: The text of the cells of a line.
+      numbers: Which cells are numbers, from 0.
+      attributes: HTML for the element of a line.
+      details: HTML that a leaf unfolds, or nothing.
+    """
+    right = set(numbers)
+    parts = [f'<div class="heads">{_cells(heads[0], heads[1:], right)}</div>']
+    open_scopes = 0
+    for line in lines:
+        parts += ["</details>"] * (open_scopes - line.depth)
+        open_scopes = line.depth + line.is_scope
+        parts.append(
+            _line(line, _cells(line.label, cells(line), right), attributes, details, len(lines))
+        )
+    return "\n".join([*parts, *["</details>"] * open_scopes])
+
+
+def _line(line: Line, cells: str, attributes: More, details: More, count: int) -> str:
+    given = f'style="--depth: {line.depth}"{attributes(line)}'
+    more = "" if line.is_scope else details(line)
+    if line.is_scope:
+        is_open = " open" if count <= _OPEN or not line.depth else ""
+        return f'<details class="scope" {given}{is_open}><summary>{cells}</summary>'
+    if more:
+        return f'<details class="leaf-more" {given}><summary>{cells}</summary>{more}</details>'
+    return f'<div class="leaf" {given}>{cells}</div>'
+
+
+def _cells(name: str, cells: Sequence[str], right: set[int]) -> str:
+    shown = [f'<span class="name" title="{text(name)}">{text(name)}</span>']
+    for number, cell in enumerate(cells):
+        kind = "cell number" if number in right else "cell"
+        whole = f' title="{text(cell)}"' if len(cell) > 20 else ""  # where it may be cut
+        shown.append(f'<span class="{kind}"{whole}>{text(cell)}</span>')
+    return "".join(shown)
+
+
+def text(shown: object) -> str:
+    """Any text as HTML."""
+    return html.escape(str(shown))
+
+
+def box(inside: str, widths: str) -> str:
+    """A tree with its style, whose cells have these widths in CSS."""
+    return (
+        f'<div class="jscope" style="--widths: {widths}"><style>{STYLE}</style>\n{inside}\n</div>'
+    )
+
+
+def arrays(title: str, leaves: Iterable[tuple[str, object]]) -> str:
+    """Arrays, or what has their shape and dtype, by full name, with the sizes of scopes."""
+    found = dict(leaves)
+    sizes = totals((name, _nbytes(leaf)) for name, leaf in found.items())
+
+    def cells(line: Line) -> Iterator[str]:
+        leaf = found.get(line.name)
+        yield "" if line.is_scope else describe(leaf)
+        yield size_text(sizes[line.name] if line.is_scope else _nbytes(leaf))
+
+    lines = outline((name, False) for name in found)
+    heads = f"{title}: {len(found):,} arrays, {size_text(sizes[''])}", "type", "bytes"
+    drawn = tree(lines, heads, lambda line: list(cells(line)), numbers=[1])
+    return box(drawn, "12em 6em")
+
+
+def _nbytes(leaf: object) -> int:
+    if not is_shaped(leaf):
+        return 0
+    size: int = math.prod(leaf.shape) * leaf.dtype.itemsize  # type: ignore[attr-defined]
+    return size
