@@ -101,21 +101,19 @@ class Sampler:
         if self._mesh is None:
             return _jaxapi.on_mesh(self._sample(spec, start, None), partition)
         partition = partition or PartitionSpec()
-        if is_key(spec.dtype) or (isinstance(start, Program) and _jaxapi.needs_mesh(start.jaxpr)):
-            # JAX does not move keys, and there is no other mesh for what needs this one.
-            return self._sample(spec, start, NamedSharding(self._mesh, partition))
+        place = NamedSharding(self._mesh, partition)
+        if not isinstance(start, Program) or _jaxapi.needs_mesh(start.jaxpr) or is_key(spec.dtype):
+            return self._sample(spec, start, place)  # JAX does not move keys to other meshes
         divided = partition if self._can_divide(start) else PartitionSpec()
         birthplace = self._birthplace(divided)
         with jax.set_mesh(birthplace):
             born = self._sample(spec, start, NamedSharding(birthplace, divided))
-        value: jax.Array = jax.device_put(born, NamedSharding(self._mesh, partition))
+        value: jax.Array = jax.device_put(born, place)
         return value
 
-    def _can_divide(self, start: Start) -> bool:
+    def _can_divide(self, program: Program) -> bool:
         """Whether the parts of a value, computed on several devices, have the bits of the whole."""
-        if not isinstance(start, Program):
-            return True
-        return self._impl == "threefry2x32" and is_divisible(start.jaxpr)
+        return self._impl == "threefry2x32" and is_divisible(program.jaxpr)
 
     def _birthplace(self, divided: PartitionSpec) -> Mesh:
         """The mesh without explicit axes, which would give other last bits than none.
