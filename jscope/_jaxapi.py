@@ -29,6 +29,7 @@ from jax._src.interpreters import partial_eval as _partial_eval
 from jax.custom_batching import custom_vmap
 from jax.typing import ArrayLike
 
+from jscope._layout import axes_of, entry_of
 from jscope._spec import DType, Function, Shape
 
 T = TypeVar("T")
@@ -320,12 +321,10 @@ def _part(
     """The part of a layout that is over the axes of one kind: types tell that of explicit ones."""
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
 
-    def kept(entry: Any) -> Any:
-        names = (entry,) if isinstance(entry, str) else entry or ()
-        found = tuple([name for name in names if kinds.get(name) == kind])
-        return found[0] if len(found) == 1 else found or None
-
-    entries = [kept(entry) for entry in (() if mesh.empty else partition or ())]
+    asked = () if mesh.empty else partition or ()
+    entries = [
+        entry_of(name for name in axes_of(entry) if kinds.get(name) == kind) for entry in asked
+    ]
     while entries and entries[-1] is None:
         entries.pop()
     return jax.sharding.PartitionSpec(*entries)

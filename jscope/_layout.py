@@ -159,6 +159,12 @@ def resolved(names: Iterable[str], axes: Axes) -> tuple[str, ...]:
     return tuple([axis for name in names for axis in axes_of(axes.get(name, name))])
 
 
+def entry_of(names: Iterable[str]) -> Axis:
+    """The entry of a PartitionSpec that names these mesh axes."""
+    found = tuple(names)
+    return found[0] if len(found) == 1 else found or None
+
+
 def axes_of(entry: object) -> tuple[str, ...]:
     """The mesh axes of one entry of a PartitionSpec."""
     if entry is None:

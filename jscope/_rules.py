@@ -20,6 +20,7 @@ from jscope._layout import (
     axes_of,
     check_known,
     check_layout,
+    entry_of,
     is_scalar,
     laid_out,
     partition_of,
@@ -49,8 +50,7 @@ class _Fsdp(Deferred):
         return hash(repr(self))
 
     def renamed(self, axes: Axes) -> _Fsdp:
-        names = resolved(axes_of(self.axis), axes)
-        return _Fsdp(names[0] if len(names) == 1 else names, self.min_bytes)
+        return _Fsdp(entry_of(resolved(axes_of(self.axis), axes)), self.min_bytes)
 
     def partition(self, spec: Variable, sizes: Sizes) -> PartitionSpec:
         names = axes_of(self.axis)

@@ -469,15 +469,28 @@ def _abstract(
     """Runs ``fn`` once without computing anything."""
 
     def facts(args: Args, kwargs: Kwargs) -> _Abstract:
-        values = Blank(has_state, setting.rules)
-        running = Pass(values, _root(), key())
-        _pass.run(running, fn, args, kwargs)
+        running = _blank(setting, key(), has_state=has_state)
+        _, specs = _find_specs(running, fn, args, kwargs)
         starts = {x.name: x.start for x in running.records.values() if not x.is_computed}
-        specs = running.specs()
-        values.layout.check(specs)
         return _Abstract(specs, starts)
 
     return abstractly(facts, args, kwargs)
+
+
+def _blank(setting: _Setting, key: jax.Array | None, *, has_state: bool) -> Pass:
+    """A pass without values."""
+    return Pass(Blank(has_state, setting.rules), _root(), key)
+
+
+def _find_specs(
+    running: Pass, fn: Function, args: Args, kwargs: Kwargs
+) -> tuple[PyTree, tuple[VariableSpec, ...]]:
+    """What ``fn`` returns in a pass without values, and the variables that it makes."""
+    out = _pass.run(running, fn, args, kwargs)
+    specs = running.specs()
+    assert running.values.layout is not None
+    running.values.layout.check(specs)
+    return out, specs
 
 
 def abstractly(run: Callable[..., T], *given: PyTree) -> T:
@@ -506,12 +519,9 @@ def observe(
 
     def trace(arrays: Sequence[jax.Array]) -> list[jax.Array]:
         args, kwargs = merge(arrays)
-        values = Blank(has_state, setting.rules)
-        running = Pass(values, _root(), _any_key())
+        running = _blank(setting, _any_key(), has_state=has_state)
         watch(running)
-        out = _pass.run(running, fn, args, kwargs)
-        specs = running.specs()
-        values.layout.check(specs)
+        out, specs = _find_specs(running, fn, args, kwargs)
         found.append(Specs(specs))
         return [leaf for leaf in jax.tree.leaves(out, is_leaf=is_specs) if is_array(leaf)]
 

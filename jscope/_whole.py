@@ -7,23 +7,21 @@ from collections.abc import Collection
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-from jscope._layout import axes_of
+from jscope._layout import axes_of, entry_of
 
 
 def undivided(value: jax.Array, axes: Collection[str] | None = None) -> jax.Array:
     """A value that its type divides along none of these axes of its mesh; along none at all."""
     sharding = jax.typeof(value).sharding
-    entries = [_without(axes_of(entry), axes) for entry in sharding.spec]
+    entries = [
+        entry_of(name for name in axes_of(entry) if axes is not None and name not in axes)
+        for entry in sharding.spec
+    ]
     if entries == list(sharding.spec):
         return value
     whole = jax.sharding.NamedSharding(sharding.mesh, PartitionSpec(*entries))
     laid: jax.Array = jax.sharding.reshard(value, whole)
     return laid
-
-
-def _without(names: tuple[str, ...], axes: Collection[str] | None) -> str | tuple[str, ...] | None:
-    left = tuple([name for name in names if axes is not None and name not in axes])
-    return left[0] if len(left) == 1 else left or None
 
 
 def is_on_mesh(value: jax.Array) -> bool:

@@ -9,10 +9,27 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+
+
+def shared(name: str, find: Callable[[], str]) -> str:
+    """The text that ``find`` gives, which one worker finds while the others wait for it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return find()
+    place = Path(tempfile.gettempdir()) / f"jscope-{run}-{name}.json"
+    with place.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        found = file.read()
+        if not found:
+            found = find()
+            file.write(found)
+    return found
 
 
 @functools.cache
@@ -23,16 +40,7 @@ def on_eight_devices(script: str, *, optimized: bool = False) -> Any:
       script: Its name.
       optimized: Whether XLA optimizes, which costs time and decides over last bits and memory.
     """
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    shared = Path(tempfile.gettempdir()) / f"jscope-{run}-{script}.json"
-    with shared.open("a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the other worker waits for what this one finds
-        file.seek(0)
-        printed = file.read()
-        if not printed:
-            printed = _run(script, optimized=optimized)
-            file.write(printed)
-    return json.loads(printed)
+    return json.loads(shared(script, lambda: _run(script, optimized=optimized)))
 
 
 def _run(script: str, *, optimized: bool) -> str:

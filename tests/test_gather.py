@@ -22,10 +22,6 @@ SIZE = 16 * 32
 """Of a kernel; a block has two."""
 
 
-# One worker runs the script for all.
-pytestmark = pytest.mark.xdist_group("gather")
-
-
 def found(kind: str) -> Any:
     return on_eight_devices("gather_programs.py")[kind]
 

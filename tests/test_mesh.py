@@ -8,9 +8,6 @@ import pytest
 from devices import on_eight_devices
 from mesh_programs import COMPILED, LAYERS, MESHES, PAIRS, PROGRAMS
 
-# One worker runs the script for all.
-pytestmark = pytest.mark.xdist_group("mesh")
-
 
 def found() -> Any:
     return on_eight_devices("mesh_programs.py")

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from devices import shared
 from process_programs import KILLED_AT, KINDS, STEPS
 
 SCRIPT = Path(__file__).parent / "process_programs.py"
 PATIENCE = 300  # seconds, on a machine that does other things too
 TRIES = 3  # somebody else may take the port in between
-# One worker runs the processes, which are few and share what they find.
-pytestmark = pytest.mark.xdist_group("processes")
 
 
 def free_port() -> int:
@@ -107,8 +106,12 @@ def results(task: str, number: int, folder: Path) -> list[Any]:
 
 @functools.cache
 def found(task: str, number: int) -> list[Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        return results(task, number, Path(folder))
+    def find() -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return json.dumps(results(task, number, Path(folder)))
+
+    ends: list[Any] = json.loads(shared(f"{task}-{number}", find))
+    return ends
 
 
 TRAINED = [*(("everything", 2, kind) for kind in KINDS), ("train", 4, "auto")]

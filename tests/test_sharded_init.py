@@ -10,10 +10,6 @@ from devices import on_eight_devices
 KINDS = ("auto", "explicit")
 
 
-# One worker runs the script for all.
-pytestmark = pytest.mark.xdist_group("sharded_init")
-
-
 def found() -> Any:
     return on_eight_devices("sharded_init_programs.py", optimized=True)
 

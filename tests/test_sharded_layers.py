@@ -8,15 +8,11 @@ import pytest
 from devices import on_eight_devices
 from sharded_layers import LAYERS, MESHES, REFUSED, RULES, TABLE
 
-# One worker runs each script for all.
-LAYERS_ONCE, MODELS = map(pytest.mark.xdist_group, ("sharded_layers", "sharded_models"))
-
 
 def found(script: str = "sharded_layers.py") -> Any:
     return on_eight_devices(script)
 
 
-@LAYERS_ONCE
 @pytest.mark.parametrize(
     ("kind", "rules"), sorted({*TABLE.items(), *(("explicit", rules) for rules in RULES)})
 )
@@ -26,7 +22,6 @@ def test_sharded_layers_are_accepted_and_equal_whole_ones_on(kind: str, rules: s
     assert {name: ends[name] for name in LAYERS if ends[name] != "ok"} == {}
 
 
-@LAYERS_ONCE
 @pytest.mark.parametrize("kind", MESHES)
 def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str) -> None:
     for ends in found()[kind].values():
@@ -38,7 +33,6 @@ def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str
 MODELS_ON = list(MESHES)
 
 
-@MODELS
 @pytest.mark.parametrize("kind", MODELS_ON)
 def test_sharded_models_of_the_examples_equal_whole_ones_on(kind: str) -> None:
     ends = found("sharded_models.py")["compiled"][kind]
@@ -46,7 +40,6 @@ def test_sharded_models_of_the_examples_equal_whole_ones_on(kind: str) -> None:
     assert {name: end for name, end in ends.items() if end != "ok"} == {}
 
 
-@MODELS
 @pytest.mark.parametrize("kind", MODELS_ON[1:])
 def test_what_models_do_by_hand_is_refused_by_jax_as_they_stand_on(kind: str) -> None:
     import sharded_models  # here, because it imports what the examples need

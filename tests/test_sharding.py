@@ -549,12 +549,9 @@ def test_init_on_one_device_makes_what_it_makes_without_a_mesh() -> None:
     assert under["mlp"]["up"]["kernel"].sharding.spec == P(None, "model")
 
 
-# One worker runs the script for all.
-ON_DEVICES = pytest.mark.xdist_group("sharding")
 KINDS = ["auto", "explicit", "mixed"]
 
 
-@ON_DEVICES
 @pytest.mark.parametrize("kind", KINDS)
 def test_variables_are_born_divided_with_the_values_without_a_mesh(kind: str) -> None:
     births = on_eight_devices("sharding_programs.py")["births"][kind]
@@ -564,7 +561,6 @@ def test_variables_are_born_divided_with_the_values_without_a_mesh(kind: str) ->
     )
 
 
-@ON_DEVICES
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_over_a_mesh_equals_training_without(kind: str) -> None:
     found = on_eight_devices("sharding_programs.py")["training"][kind]
@@ -578,7 +574,6 @@ def test_training_over_a_mesh_equals_training_without(kind: str) -> None:
     }
 
 
-@ON_DEVICES
 @pytest.mark.parametrize("kind", KINDS)
 def test_structs_with_shardings_compile_and_restore(kind: str) -> None:
     assert on_eight_devices("sharding_programs.py")["ahead"][kind] == {

@@ -19,7 +19,7 @@ from jscope._summary._page import Page
 from jscope._summary._run import Run
 from jscope._summary._text import Tree, coloured, text, tree_of
 from jscope._transform import is_network
-from jscope.errors import ArgumentError, FileError
+from jscope.errors import FileError
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -168,18 +168,12 @@ def summary(net: PyTree, /, *args: PyTree, depth: int | None = None, **kwargs: P
       [('', 58, 288), ('hidden', 40, 192), ('dense', 18, 96)]
     """
     if not is_network(net):
-        raise _no_network(net)
+        fix = "give the network itself, jscope.summary(jscope.transform(fn), ...)."
+        wanted = "what transform returns"
+        raise bad_argument("argument of summary", net, wanted, fix if callable(net) else None)
     if depth is not None:
         depth = check_size("depth", depth)
     run = Run(net, args, kwargs)
     rows = rows_of(run)
     scopes = scopes_of(run, rows, Costs(run.jaxpr, run.openings))
     return Summary(run.title, rows, scopes, total_of(rows, scopes[0]), depth, tuple(run.entries))
-
-
-def _no_network(net: Any) -> ArgumentError:
-    error = bad_argument("argument of summary", net, "what transform returns")
-    if not callable(net):
-        return error
-    fix = "give the network itself, jscope.summary(jscope.transform(fn), ...)."
-    return ArgumentError(error.args[0], {"fix": fix}, argument=error.argument, value=error.value)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import jax
 
-from jscope._layout import axes_of
+from jscope._layout import axes_of, entry_of
 
 
 def layout(array: jax.Array) -> tuple[object, ...]:
@@ -76,8 +76,7 @@ def rows_of(inputs: jax.Array, kernel: jax.Array) -> jax.sharding.NamedSharding 
 def without(entries: Sequence[object], others: Sequence[object]) -> tuple[object, ...]:
     """Entries without the mesh axes that others name already."""
     taken = {name for entry in others for name in axes_of(entry)}
-    kept = [tuple(x for x in axes_of(entry) if x not in taken) for entry in entries]
-    return tuple(names[0] if len(names) == 1 else names or None for names in kept)
+    return tuple([entry_of(x for x in axes_of(entry) if x not in taken) for entry in entries])
 
 
 def along_batch(array: jax.Array, inputs: jax.Array) -> jax.Array:
