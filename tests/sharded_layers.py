@@ -205,7 +205,8 @@ def agreement(
     sizes, types = MESHES[kind]
     mesh = jax.make_mesh(sizes, ("data", "model")[: len(sizes)], axis_types=types)
     ends: dict[str, str] = {}
-    auto = jax.sharding.AbstractMesh(mesh.axis_sizes, mesh.axis_names)
+    all_axes = (AUTO,) * len(sizes)  # not the default of every JAX
+    auto = jax.sharding.AbstractMesh(sizes, mesh.axis_names, all_axes)
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     with jax.set_mesh(mesh):
         x = jax.device_put(x, P("data"))
