@@ -7,7 +7,7 @@ prints the losses side by side, with the bytes that a device holds. Where there 
 of another kind, the CPU plays eight. Several processes share one mesh as well:
 
     pip install -e ".[examples]"
-    python examples/sharded_lm.py                  # two minutes on two CPU cores
+    python examples/sharded_lm.py                  # a minute on two CPU cores
     python examples/sharded_lm.py --processes 2    # the same, in two processes that it starts
 
 Both save sharded_lm.png. On a cluster, the same line on each host, with a number of its own:
