@@ -71,7 +71,10 @@ def block(x: jax.Array, heads: int, seen: jax.Array, start: jax.Array | None) ->
         if start is not None:
             key = remember("keys", key, start, seen.shape[1])
             value = remember("values", value, start, seen.shape[1])
+        js.record("query", query)
+        js.record("key", key)  # for who looks inside; else nothing is kept
         mixed = jax.nn.dot_product_attention(query, key, value, mask=seen[None, None])
+        mixed = js.record("heads", mixed)
         x = x + dense(mixed.reshape(x.shape), width, "c_proj")
     with js.variable_scope("mlp"):
         hidden = jax.nn.gelu(dense(layer_norm(x, "ln"), 4 * width, "c_fc"))
@@ -202,8 +205,7 @@ def main(
 
     sizes = Sizes(len(letters), context, width, layers, heads)
     params = net.init(jax.random.key(0), sizes, test[:, :-1])  # looks at the shape only
-    for name, value in js.tree.flatten(params).items():
-        print(f"{name:25} {list(value.shape)}")
+    print(js.summary(net, sizes, test[:, :-1]))
 
     rate = optax.warmup_cosine_decay_schedule(0.0, 5e-3, steps // 10, steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(rate, b2=0.99))

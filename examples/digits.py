@@ -95,8 +95,7 @@ def main(steps: int = 600, picture: str = "digits.png") -> float:
         images, digits, test_size=0.2, random_state=0, stratify=digits
     )
     params = net.init(jax.random.key(0), images)  # looks at the shape only
-    for name, value in js.tree.flatten(params).items():
-        print(f"{name:15} {list(value.shape)}")
+    print(js.summary(net, images))
 
     rng, opt_state = np.random.default_rng(0), optimizer.init(params)
     losses, accuracies = {}, {0: float(accuracy(params, test_images, test_digits))}

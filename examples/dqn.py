@@ -115,11 +115,11 @@ def draw(returns: dict[int, float], means: dict[int, float], picture: str) -> No
 def main(steps: int = 30_000, picture: str = "dqn.png", seed: int = 0) -> float:
     """Trains, saves the picture and returns the mean return of greedy episodes at the end."""
     replay = np.zeros(steps, TRANSITION)
-    params = net.init(seed, {name: replay[name][:1] for name in TRANSITION.names})
+    example = {name: replay[name][:1] for name in TRANSITION.names}
+    print(js.summary(net, example))
+    params = net.init(seed, example)
     online = js.tree.select(params, "q")
     params = js.tree.merge(online, js.tree.rename(online, {"q": "target_q"}))  # equal at first
-    for name, value in js.tree.flatten(params).items():
-        print(f"{name:23} {list(value.shape)}")
     try:
         js.tree.rename(js.tree.select(params, "q_func"), {"q_func": "target_q"})
     except js.errors.EmptySelectionError as error:  # in TF1: an update of no variables

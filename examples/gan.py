@@ -109,8 +109,7 @@ def main(steps: int = 3000, picture: str = "gan.png") -> float:
 
     rng, key, sketch = np.random.default_rng(0), jax.random.key(1), jax.jit(artist.apply)
     params = net.init(jax.random.key(0), images, digits)  # looks at the shapes only
-    for name, value in js.tree.flatten(params).items():
-        print(f"{name:30} {list(value.shape)}")
+    print(js.summary(net, images, digits))
     of_each = np.stack([images[digits == digit][:10] for digit in range(10)], axis=1)
     means = np.stack([images[digits == digit].mean(0) for digit in range(10)])
     references = {

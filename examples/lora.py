@@ -116,8 +116,7 @@ def main(steps: int = 300, picture: str = "lora.png") -> float:
     both, few_trained = train("adapters, turned digits", adapted, adapters, params, turned, steps)
     _, all_trained = train("everything, turned digits", base, params, nothing, turned, steps)
 
-    for name, value in js.tree.flatten(both).items():
-        print(f"{name:17} {list(value.shape)}")
+    print(js.summary(adapted, images))
     few, whole = js.tree.count(adapters), js.tree.count(params)
     draw(
         turned.images,

@@ -190,6 +190,7 @@ def main(text: str = TEXT, others: Sequence[str] = OTHERS) -> list[float]:
     tokens = tokenize([text, *others], {piece: index for index, piece in enumerate(vocabulary)})
 
     params, report = restore(js.io.open(folder / "model.safetensors"), sizes)
+    print(js.summary(net, tokens, sizes, depth=2))
     print(f"{len(report.restored)} variables restored, not used: {', '.join(report.unused)}")
     apply = jax.jit(net.apply, static_argnames="sizes")
     found = np.asarray(apply(params, None, tokens, sizes=sizes))

@@ -150,9 +150,7 @@ def main(steps: int = 300, picture: str = "mnist.png") -> float:
     test_images, test_digits = images[test], digits[test]
     images, digits = images[~test], digits[~test]
     params, state = net.init(jax.random.key(0), images, digits, test_images)  # shapes only
-    for kind, tree in {"params": params, "state": state}.items():
-        for name, value in js.tree.flatten(tree).items():
-            print(f"{kind:7} {name:27} {list(value.shape)}")
+    print(js.summary(net, images, digits, test_images))
 
     rng, key, opt_state = np.random.default_rng(0), jax.random.key(1), optimizer.init(params)
     recent = deque(maxlen=20)

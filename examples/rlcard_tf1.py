@@ -82,6 +82,7 @@ def restore() -> tuple[js.Params, js.Params]:
     """The params and the state of the agents: all that the checkpoint has, but for Adam's."""
     specs = agents.specs(jax.ShapeDtypeStruct([1, 36], np.float32))
     (params, state), report = js.restore(specs, js.io.open(FOLDER).drop(OF_ADAM))
+    print(js.summary(agents, jax.ShapeDtypeStruct([1, 36], np.float32), depth=1))
     print(f"restored {len(report.restored)} variables of six networks")
     return params, state
 

@@ -138,7 +138,8 @@ def main(
         mesh_step, *mesh_carry = begin(js.sharded(net, rules), sizes, optimizer)
     if is_first:
         print(f"{mesh.size} devices of kind {mesh.devices.flat[0].device_kind}, {dict(mesh.shape)}")
-        print(rules.report(net.specs(sizes, CHARS)))
+        print(js.summary(js.sharded(net, rules, mesh), sizes, CHARS, depth=3))
+        print(rules.report(net.specs(sizes, CHARS), mesh))
     held = bytes_of_a_device(carry), bytes_of_a_device(mesh_carry)
 
     rng, losses = np.random.default_rng(0), []  # one seed: all processes draw the same batches

@@ -117,8 +117,7 @@ def main(steps: int = 1000, picture: str = "siamese.png") -> float:
         print(f"without reuse: {error}")
 
     params = net.init(jax.random.key(0), images, images)  # looks at the shapes only
-    for name, value in js.tree.flatten(params).items():  # one tower, not two
-        print(f"{name:20} {list(value.shape)}")
+    print(js.summary(net, images, images))  # one tower, not two
 
     opt_state = optimizer.init(params)
     for _ in (bar := tqdm(range(steps), unit="step")):

@@ -41,6 +41,13 @@ def char_lm() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def look_inside() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))  # it imports char_lm
+        yield load("look_inside")
+
+
+@pytest.fixture(scope="module")
 def digits() -> ModuleType:
     return load("digits")
 
@@ -86,6 +93,7 @@ def test_every_example_is_run_here():
         "digits",
         "dqn",
         "gan",
+        "look_inside",
         "lora",
         "minilm",
         "mnist",
@@ -372,7 +380,7 @@ def test_rlcard_tf1_plays_and_saves_its_picture(rlcard_tf1, tmp_path, capsys):
     assert 0.6 < mean < 1.4  # 0.99 over many games; a player who acts at random has 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
-    assert said.startswith("restored 60 variables of six networks\n")
+    assert "\nrestored 60 variables of six networks\n" in said
     assert "with rlcard's filter: The pattern 'nfsp0_dqn_q' selects nothing among" in said
     assert f"online   mean pay-off {mean:+.3f}, standard error 0.0" in said
     assert said.splitlines()[-1] == f"picture saved to {picture}"
@@ -451,6 +459,31 @@ def test_sharded_lm_learns_on_eight_devices_what_it_learns_on_one(processes, tmp
     assert whole / 4 < part < whole / 2
     assert re.fullmatch(r"the losses differ by .* at most, picture saved to .*", said[-1])
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_look_inside_draws_what_heads_look_at_and_what_they_are_worth(
+    look_inside, tmp_path, capsys
+):
+    picture = tmp_path / "look_inside.png"
+    small = {"steps": 3, "context": 16, "width": 32, "layers": 2, "heads": 2, "shown": 8}
+    costs = look_inside.main(picture=str(picture), **small)
+    assert costs.shape == (2, 2)
+    assert np.isfinite(costs).all()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "model/h/attn" in (tmp_path / "look_inside.html").read_text()
+    said = capsys.readouterr().out
+    assert "\nmodel/h/attn/heads   [2, 64, 16, 2, 16]\n" in said
+    assert said.splitlines()[-1].endswith(
+        f"picture saved to {picture}, summary to {picture.with_suffix('.html')}"
+    )
+
+
+def test_look_inside_sees_attention_that_is_causal_and_sums_to_one(look_inside):
+    query, key = jax.random.normal(jax.random.key(0), [2, 3, 1, 5, 2, 4])
+    maps = look_inside.patterns(query, key)
+    assert maps.shape == (3, 2, 5, 5)
+    np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-6)
+    assert (jnp.triu(maps, 1) == 0).all()
 
 
 @pytest.fixture
@@ -586,11 +619,11 @@ def test_minilm_says_what_to_install(minilm, monkeypatch):
 def test_minilm_gives_the_published_cosines(minilm, capsys, tmp_path):
     assert [round(cosine, 4) for cosine in minilm.main()] == [0.6946, 0.9429, 0.2569]
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == (
+    assert said[-6] == (
         "101 variables restored, not used: "
         "embeddings.position_ids, pooler.dense.bias, pooler.dense.weight"
     )
-    assert said[1:] == [
+    assert said[-5:] == [
         "",
         "That is a happy person",
         " 0.6946  That is a happy dog",
