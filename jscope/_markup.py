@@ -34,6 +34,10 @@ STYLE = """
 .jscope .heads { opacity: .75 }
 .jscope .number { text-align: right }
 .jscope .cell { white-space: nowrap; overflow: hidden; text-overflow: ellipsis }
+.jscope dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 0;
+  padding: .4rem .6rem .6rem calc(var(--depth, 0) * 1.4em + 2.4em) }
+.jscope dt { opacity: .75; font-weight: inherit }
+.jscope dd { margin: 0; overflow-wrap: anywhere }
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "examples" / "guides").glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "examples" / "guides").glob("*.ipynb"))
 
 
 def python_blocks(text: str) -> list[str]:
@@ -96,9 +98,36 @@ def test_a_guide_with_devices_of_its_own_runs_in_a_process_of_its_own(guide: Pat
     assert done.returncode == 0, done.stderr[-5000:]
 
 
-@pytest.mark.parametrize("file", [README, *GUIDES], ids=lambda path: path.stem)
+def shown(cells: list[Any]) -> list[Any]:
+    """What cells of code show: kinds of output, and text unless it is tagged to vary."""
+    found = []
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            text = "varies" not in cell["metadata"].get("tags", [])
+            for output in cell["outputs"]:
+                data = output.get("data", {"text/plain": output.get("text", "")})
+                found.append((sorted(data), data["text/plain"] if text else None))
+    return found
+
+
+# Not here, where warnings of any tool are errors. Its --inplace stores what a notebook now shows.
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_what_it_says(notebook: Path, tmp_path: Path) -> None:
+    to = tmp_path / "found.ipynb"
+    command = [sys.executable, "-m", "jupyter", "execute", str(notebook), f"--output={to}"]
+    own = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
+    done = subprocess.run(
+        command, env={**os.environ, **own}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    found, told = (json.loads(path.read_text())["cells"] for path in (to, notebook))
+    assert shown(found) == shown(told)
+    assert len(shown(told)) > 5
+
+
+@pytest.mark.parametrize("file", [README, *GUIDES, *NOTEBOOKS], ids=lambda path: path.stem)
 def test_every_link_leads_to_a_file(file: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", file.read_text())
     assert all((file.parent / link).is_file() for link in links), links
     if file == README:
-        assert {(ROOT / link).resolve() for link in links} >= set(GUIDES)
+        assert {(ROOT / link).resolve() for link in links} >= {*GUIDES, *NOTEBOOKS}

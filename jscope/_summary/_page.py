@@ -26,6 +26,8 @@ from jscope._summary._text import (
 _NUMBERS = [number - 1 for number in NUMBERS]  # of the cells after the name
 _WIDTHS = "14em 8em 6em 6em 6em minmax(24em, 2fr) 12em"
 _FEWER = "14em 8em 6em 6em minmax(16em, 1fr)"  # where the page is narrower
+_IN_NOTEBOOKS = ("type", "size", "bytes", "FLOPs", "about")  # what there is room for
+_NOTEBOOK = "12em 7em 5em 5em minmax(16em, 2fr)"
 
 # It may run nothing but its own script, and load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -39,11 +41,18 @@ class Page(NamedTuple):
     total: Total
 
     def fragment(self, depth: int | None) -> str:
-        """A tree with its style and no script."""
+        """A tree with its style, of fewer columns; without a script or links."""
         first, last = heading(self.title, self.tree.scopes[""]), self._total()
         lines = [line for line in self.tree.lines if depth is None or line.depth < depth]
-        drawn = _markup.tree(lines, HEADS, self._cells, numbers=_NUMBERS)
-        return _markup.box(f"<p><b>{text(first)}</b></p><p>{text(last)}</p>{drawn}", _WIDTHS)
+        shown, unlinked = [HEADS.index(head) - 1 for head in _IN_NOTEBOOKS], _Links([])
+        drawn = _markup.tree(
+            lines,
+            [HEADS[0], *_IN_NOTEBOOKS],
+            lambda line: [self._cells(line)[number] for number in shown],
+            numbers=[number for number, cell in enumerate(shown) if cell in _NUMBERS],
+            details=lambda line: _details(self.tree.rows[line.name], unlinked),
+        )
+        return _markup.box(f"<p><b>{text(first)}</b></p><p>{text(last)}</p>{drawn}", _NOTEBOOK)
 
     def document(self) -> str:
         """A whole page, with search, folding, sorting, details of variables, and sharing."""
