@@ -340,6 +340,14 @@ def no_pass() -> Iterator[None]:
 _warned = False
 
 
+def _outside() -> int:
+    """The stack level of a warning in the function that calls this, of who called jscope."""
+    frame, level, inside = sys._getframe(1), 1, (_jaxapi.OWN_FOLDER, _jaxapi.JAX_FOLDER)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _warn_eager() -> None:
     global _warned
     if not _warned:
@@ -347,9 +355,10 @@ def _warn_eager() -> None:
         warnings.warn(
             "an eager apply recompiled the JAX transforms inside it (jit, checkpoint, scan, ...), "
             "as it does at every call, because they use variables. The results are right, but it "
-            "is slow: wrap the outermost call, jax.jit(net.apply). This is said once.",
+            "is slow: wrap the outermost call, as jax.jit(net.apply), jax.jit(jscope.capture(f)). "
+            "This is said once.",
             EagerRecompileWarning,
-            stacklevel=6,
+            stacklevel=_outside(),
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import gc
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -64,10 +66,8 @@ def closed_over(transform: str) -> Any:
     return program
 
 
-@pytest.mark.parametrize("transform", TRANSFORMS)
-def test_what_jax_keeps_of_a_module_level_function_it_keeps_without_jscope_too(
-    transform: str,
-) -> None:
+def kept(transform: str) -> tuple[bool, bool, bool]:
+    """Whether JAX keeps what a module-level function reads: in apply, in init, without jscope."""
     net = js.transform(PROGRAMS["distinct scopes"](wrapped(transform, "module-level function")))
     params = net.init(0, X)
 
@@ -81,11 +81,37 @@ def test_what_jax_keeps_of_a_module_level_function_it_keeps_without_jscope_too(
         return False
 
     # Twice: the one may be the pass, of some hundreds, after which jscope has JAX drop its traces.
-    kept = any(leaks(lambda p, x: net.apply(p, None, x), params, X) for _ in range(2))
-    assert kept is (transform in KEPT_BY_JAX)
-    again = any(leaks(lambda x: net.init(0, x), X) for _ in range(2))
-    assert again is kept  # for placeholders of init are values as params are
-    assert leaks(closed_over(transform), X, X) or not kept
+    applied = any(leaks(lambda p, x: net.apply(p, None, x), params, X) for _ in range(2))
+    begun = any(leaks(lambda x: net.init(0, x), X) for _ in range(2))
+    return applied, begun, leaks(closed_over(transform), X, X)
+
+
+@functools.cache
+def all_kept() -> dict[str, tuple[bool, bool, bool]]:
+    """In a process of its own: JAX looks for what holds a trace among all objects that there are."""
+    code = (
+        "import json, test_isolation as t; print(json.dumps({f: t.kept(f) for f in t.TRANSFORMS}))"
+    )
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_what_jax_keeps_of_a_module_level_function_it_keeps_without_jscope_too(
+    transform: str,
+) -> None:
+    applied, begun, without = all_kept()[transform]
+    assert applied is (transform in KEPT_BY_JAX)
+    assert begun is applied  # for placeholders of init are values as params are
+    assert without or not applied
 
 
 def passes() -> list[_pass.Pass]:
@@ -271,7 +297,7 @@ with warnings.catch_warnings(record=True) as caught:
     js.transform(lambda x: jax.vmap(lambda y: y * js.get_variable("w", []))(x)).apply({"w": 1.0}, None, x)
     assert not caught, caught
     for _ in range(3):
-        net.apply(params, None, x)
+        js.capture(net.apply)(params, None, x)
 print(len(caught), caught[0].category.__name__, caught[0].filename.endswith("<string>"), caught[0].message)
 """
 
@@ -283,7 +309,8 @@ def test_an_eager_apply_that_recompiles_says_so_once() -> None:
     assert done.stdout == (
         "1 EagerRecompileWarning True an eager apply recompiled the JAX transforms inside it (jit, "
         "checkpoint, scan, ...), as it does at every call, because they use variables. The results "
-        "are right, but it is slow: wrap the outermost call, jax.jit(net.apply). This is said once.\n"
+        "are right, but it is slow: wrap the outermost call, as jax.jit(net.apply), "
+        "jax.jit(jscope.capture(f)). This is said once.\n"
     ), done.stderr
 
 
