@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jscope._calls import Crossing
-from jscope._jaxapi import Transform
+from jscope._jaxapi import NAMED_CALL, Transform
 from jscope._level import Bar, Level, Outlet, Seer
 from jscope._pass import Pass
 from jscope._report import report_at
@@ -86,7 +86,7 @@ def outlets(
     """
     if not level.seers:
         return {}
-    raw = next(iter(crossing.transforms), None)
+    raw = next((raw for raw in crossing.transforms if raw != NAMED_CALL), None)
     bar = None
     if raw is not None:
         bar = Bar(f"raw {raw.name}", _STAYS, _way_out(raw.name, in_pass=in_pass))
@@ -107,7 +107,8 @@ def _way_out(transform: str, *, in_pass: bool) -> str:
     if in_pass:
         return f"use jscope.{twin}, which takes the same arguments and lets values out."
     more = ", has_aux=True" if "grad" in twin else ""
-    return f"transform what capture returns, as {transform}(jscope.capture(net.apply){more})."
+    f = "loss" if more else "net.apply"
+    return f"transform what capture or plant gives, as {transform}(jscope.capture({f}){more})."
 
 
 def check_put(running: Pass) -> None:

@@ -25,7 +25,7 @@ from jscope._report import near_names, quoted, some_of
 from jscope._seeing import ways_from
 from jscope._spec import Args, Kwargs
 from jscope.errors import EmptySelectionError
-from jscope.tree._patterns import Pattern, choose, predicate
+from jscope.tree._patterns import Pattern, choose, is_glob, predicate, show
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,6 +84,8 @@ def capture(
         seer = _Look(is_meant, {})
         out, seen = _look(seer, f, args, kwargs)
         if pattern is not None:
+            if not seer.names:
+                raise _empty(pattern)
             choose(pattern, list(seer.names.items()), allow_empty=None, held="record")
         return out, seen
 
@@ -94,18 +96,20 @@ def plant(values: Mapping[str, PyTree]) -> Callable[[Callable[P, R]], Callable[P
     """Replaces values that a function records: ``record`` returns the planted ones.
 
     Names and leading axes are those that ``capture`` shows, so that planting what was captured
-    changes nothing. Gradients flow through planted values.
+    changes nothing. Gradients flow through planted values. Whoever ignores what ``record`` returns
+    is not changed.
 
     Args:
-      values: Full name -> value, of the structure, shape and dtype of what is recorded.
+      values: Full name -> value, of the structure, shape and dtype of what is recorded; or a
+        function of what is recorded that returns such a value, for each iteration of loops.
 
     Returns:
       A decorator for ``net.apply``, or a function that calls it; see ``capture`` for what holds
       about transforms.
 
     Raises:
-      ArgumentError: (ValueError, TypeError) ``values`` is no mapping, a value is no array, or what
-        is decorated is no function.
+      ArgumentError: (ValueError, TypeError) ``values`` is no mapping, a value is neither an array
+        nor a function, or what is decorated is no function.
       NameTypeError: (ValueError, TypeError) a name is no string.
       InvalidNameError: (ValueError) a name is not valid.
       CheckError: (ValueError) from the call: another structure, shape or dtype was recorded.
@@ -123,15 +127,21 @@ def plant(values: Mapping[str, PyTree]) -> Callable[[Callable[P, R]], Callable[P
       6.0
       >>> jax.grad(lambda hidden: js.plant({"hidden": hidden})(apply)({}, None, 0.0))(3.0).item()
       2.0
+      >>> js.plant({"hidden": lambda hidden: hidden + 1})(apply)({}, None, 0.0).item()
+      2.0
     """
     if not isinstance(values, Mapping):
         raise bad_argument("values to plant", values, "a mapping of full names to arrays")
     for name in values:
         if not isinstance(name, str):
             raise not_text("name of a planted value", name)
+        if is_glob(name):
+            raise bad_argument("name of a planted value", name, "a full name, not a pattern", _EACH)
         check_name(name, "record")
     planted = {
-        name: jax.tree.map(functools.partial(as_array, f"value planted as {name}"), value)
+        name: value
+        if callable(value)
+        else jax.tree.map(functools.partial(as_array, f"value planted as {name}"), value)
         for name, value in values.items()
     }
 
@@ -153,9 +163,13 @@ def plant(values: Mapping[str, PyTree]) -> Callable[[Callable[P, R]], Callable[P
     return decorate
 
 
+_EACH = "plant under each of the names that jscope.capture(f, pattern) shows."
+
+
 def _check_function(argument: str, f: object) -> None:
     if not callable(f):
-        raise bad_argument(argument, f, "a function, such as net.apply")
+        fix = "give net.apply, or a function that calls it." if hasattr(f, "apply") else None
+        raise bad_argument(argument, f, "a function, such as net.apply", fix)
 
 
 class _Look:
@@ -236,6 +250,15 @@ def _look_inside(
     finally:
         running.guard.exit()
         running.guard = running.calls.guard = guard
+
+
+def _empty(pattern: Pattern) -> EmptySelectionError:
+    return EmptySelectionError(
+        f"The pattern {show(pattern)} selects nothing: nothing was recorded.",
+        {"fix": "call net.apply in the function, of a net with jscope.record or jscope.layers."},
+        pattern=pattern if isinstance(pattern, str) else show(pattern),
+        near=(),
+    )
 
 
 def _not_reached(missed: list[str], known: list[str]) -> EmptySelectionError:

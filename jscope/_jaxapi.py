@@ -438,6 +438,7 @@ JIT_TRACE = _code(_pjit.jit_trace)
 SOLVERS = frozenset({_code(jax.lax.custom_root), _code(jax.lax.custom_linear_solve)})
 TRACED = Transform("jax.make_jaxpr (or trace of jax.jit)", once=False)
 EVAL_SHAPE = _code(jax.eval_shape)
+NAMED_CALL = Transform("jax.named_call", once=True)  # which makes no trace: a value gets out of it
 
 # Those that show in no trace, or in traces that look like another transform's. The numpy ones map
 # or not by the rank of what they are given.
@@ -449,7 +450,7 @@ UNSEEN: dict[types.CodeType, Transform] = {
     _code(jax.lax.custom_root): Transform("jax.lax.custom_root", once=False),
     _code(jax.lax.custom_linear_solve): Transform("jax.lax.custom_linear_solve", once=False),
     PLATFORM_DEPENDENT: Transform("jax.lax.platform_dependent", once=False),
-    jax.named_call(lambda: None, name="_").__code__: Transform("jax.named_call", once=True),
+    jax.named_call(lambda: None, name="_").__code__: NAMED_CALL,
 }
 BRANCHING = frozenset({_code(jax.lax.cond), _code(jax.lax.switch), PLATFORM_DEPENDENT})
 

@@ -7,6 +7,7 @@ Where there is no seer nothing is kept, and no trace differs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -14,10 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import bad_argument
+from jscope._arguments import as_array, bad_argument
 from jscope._bars import outlets
 from jscope._cache_key import TraceGuard
 from jscope._calls import Place
+from jscope._layout import laid_like
 from jscope._level import Axis, Bar, Outlet, Seer
 from jscope._names import check_name, join, not_text
 from jscope._params import PyTree
@@ -69,8 +71,10 @@ def record(name: str, value: T) -> T:
     running, full = _named(name)
     if not running.level.seers:
         return value
-    planted, keepers = _ask(running, full, _shapes(running, full, value))
-    found: T = value if planted is None else planted
+    planted, keepers = _ask(running, full, _shapes(running, full, value), lambda: value)
+    found: T = value
+    if planted is not None:
+        found = jax.tree.map(lambda new, old: laid_like(new, jnp.asarray(old)), planted, value)
     _keep(running, keepers, found)
     return found
 
@@ -81,7 +85,7 @@ def planted_or_none(name: str, compute: Callable[[], jax.Array]) -> jax.Array | 
     if not running.level.seers:
         return None
     planted: jax.Array | None
-    planted, keepers = _ask(running, full, jax.eval_shape(compute))
+    planted, keepers = _ask(running, full, jax.eval_shape(compute), compute)
     if keepers:
         _keep(running, keepers, compute() if planted is None else planted)
     return planted
@@ -112,7 +116,9 @@ def _shapes(running: Pass, full: str, value: PyTree) -> PyTree:
     return jax.tree.map(shape, value)
 
 
-def _ask(running: Pass, full: str, shapes: PyTree) -> tuple[PyTree, list[tuple[Seer, str]]]:
+def _ask(
+    running: Pass, full: str, shapes: PyTree, compute: Callable[[], PyTree]
+) -> tuple[PyTree, list[tuple[Seer, str]]]:
     """What is planted in place of a value, or None; who keeps it, and under which name."""
     level = running.level
     place = running.calls.observe(level)[1]
@@ -123,8 +129,13 @@ def _ask(running: Pass, full: str, shapes: PyTree) -> tuple[PyTree, list[tuple[S
             continue
         if outlet.bar is not None:
             raise _stays(name, outlet.bar, running.here())
-        if name in seer.planted:  # of two the outer one, which was planted later
-            planted = _part(running, name, seer.planted[name], shapes, outlet.axes)
+        new = seer.planted.get(name)
+        if callable(new):
+            found = new(compute() if planted is None else planted)
+            arrays = jax.tree.map(functools.partial(as_array, f"value planted as {name}"), found)
+            planted = _fit(running, name, arrays, shapes)
+        elif name in seer.planted:  # of two the outer one, which was planted later
+            planted = _part(running, name, new, shapes, outlet.axes)
         else:
             keepers.append((seer, name))
     return planted, keepers
@@ -142,13 +153,7 @@ def _part(
     """What is planted for this iteration of the loops around."""
     sizes = tuple([axis.size for axis in axes])
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(sizes + leaf.shape, leaf.dtype), shapes)
-    facts = [
-        (jax.tree.structure(tree), [describe(leaf) for leaf in jax.tree.leaves(tree)])
-        for tree in (wanted, planted)
-    ]
-    if facts[0] != facts[1]:
-        shown = [str(jax.tree.map(describe, tree)) for tree in (wanted, planted)]
-        raise _unfit(name, shown[0], shown[1], running.here())
+    _fit(running, name, planted, wanted, len(sizes))
     if 0 in sizes:  # nothing runs that could be given a part
         return None
 
@@ -158,6 +163,18 @@ def _part(
         return leaf
 
     return jax.tree.map(part, planted)
+
+
+def _fit(running: Pass, name: str, planted: PyTree, wanted: PyTree, loops: int = 0) -> PyTree:
+    """Checks what is planted; ``loops`` is how many first axes are of loops."""
+    facts = [
+        (jax.tree.structure(tree), [describe(leaf) for leaf in jax.tree.leaves(tree)])
+        for tree in (wanted, planted)
+    ]
+    if facts[0] != facts[1]:
+        shown = [str(jax.tree.map(describe, tree)) for tree in (wanted, planted)]
+        raise _unfit(name, shown[0], shown[1], loops, running.here())
+    return planted
 
 
 def connect(running: Pass) -> dict[tuple[Seer, str], PyTree] | None:
@@ -201,11 +218,13 @@ def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
     )
 
 
-def _unfit(name: str, wanted: str, found: str, sites: tuple[Site, ...]) -> CheckError:
+def _unfit(name: str, wanted: str, found: str, loops: int, sites: tuple[Site, ...]) -> CheckError:
+    axes = "the first axis is that" if loops == 1 else f"the first {loops} axes are those"
     return CheckError(
         f"The value planted as {name} is {found}, and what is recorded is {wanted}.",
         {
             "asked": f"at {where(sites)}",
+            "loops": f"{axes} of the loops around it" if loops else None,
             "fix": "plant a value of that structure, shape and dtype, as jscope.capture shows it.",
         },
         mismatched={name: (wanted, found)},

@@ -8,7 +8,7 @@ number of the iteration or instance in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, TypeVarTuple, overload
 
 import jax
@@ -171,25 +171,7 @@ def value_and_grad(
       >>> print(value, gradient, state["calls"])
       9.0 6.0 1
     """
-
-    def transform(inner: Function) -> Function:
-        @functools.wraps(inner)
-        def with_state(*args: PyTree, **kwargs: PyTree) -> PyTree:
-            out, state = inner(*args, **kwargs)
-            if not has_aux:
-                return out, (None, state)
-            value, aux = pair("result of a function with has_aux", out, "(value, aux)")
-            return value, (aux, state)
-
-        derived = jax.value_and_grad(with_state, argnums, True, holomorphic, allow_int, **options)
-
-        def call(*args: PyTree, **kwargs: PyTree) -> PyTree:
-            (value, (aux, state)), gradient = derived(*args, **kwargs)
-            return (((value, aux) if has_aux else value), gradient), state
-
-        return call
-
-    return traced_once("value_and_grad", fun, transform, None)
+    return _derived("value_and_grad", fun, argnums, has_aux, holomorphic, allow_int, options)
 
 
 @overload
@@ -238,7 +220,7 @@ def grad(
       >>> print(gradient, state["calls"])
       6.0 1
     """
-    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, **options)
+    both = _derived("grad", fun, argnums, has_aux, holomorphic, allow_int, options)
 
     @functools.wraps(fun)
     def gradient(*args: PyTree, **kwargs: PyTree) -> PyTree:
@@ -246,6 +228,37 @@ def grad(
         return (derivative, value[1]) if has_aux else derivative
 
     return gradient
+
+
+def _derived(
+    name: str,
+    fun: Function,
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+    options: Mapping[str, Option],
+) -> Function:
+    """``value_and_grad``, for a twin of this name."""
+
+    def transform(inner: Function) -> Function:
+        @functools.wraps(inner)
+        def with_state(*args: PyTree, **kwargs: PyTree) -> PyTree:
+            out, state = inner(*args, **kwargs)
+            if not has_aux:
+                return out, (None, state)
+            value, aux = pair("result of a function with has_aux", out, "(value, aux)")
+            return value, (aux, state)
+
+        derived = jax.value_and_grad(with_state, argnums, True, holomorphic, allow_int, **options)
+
+        def call(*args: PyTree, **kwargs: PyTree) -> PyTree:
+            (value, (aux, state)), gradient = derived(*args, **kwargs)
+            return (((value, aux) if has_aux else value), gradient), state
+
+        return call
+
+    return traced_once(name, fun, transform, None)
 
 
 def vmap(

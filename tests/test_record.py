@@ -61,6 +61,8 @@ OPEN: dict[str, Callable[[Block], Block]] = {
         )(x)[0][1]
     ),
     "jit of checkpoint": lambda f: js.jit(js.checkpoint(f)),
+    "raw named_call": lambda f: jax.named_call(f, name="n"),
+    "raw named_scope": lambda f: jax.named_scope("n")(f),
 }
 """Twins that run their function once: values come out as they are."""
 
@@ -165,6 +167,44 @@ def test_each_iteration_is_given_its_own_part_of_what_is_planted() -> None:
         chex.assert_trees_all_equal(seen["cell"], values)
         planted = wrap(js.plant({"cell": values[::-1]})(apply))({}, None, values)
         chex.assert_trees_all_equal(planted, values[::-1])
+
+
+@pytest.mark.parametrize("program", OPEN | AXIS)
+def test_a_function_is_planted_in_every_iteration(program: str) -> None:
+    twin = (OPEN | AXIS)[program]
+    changed = lambda x: 2 * (3 * jnp.tanh(x * js.get_variable("w", [3])))  # noqa: E731
+    net = js.transform(in_scopes(twin(block)))
+    params = net.init(0, X)
+    _, seen = js.capture(net.apply)(params, None, X)
+    planted = js.plant(dict.fromkeys(seen, lambda hidden: 3 * hidden))(net.apply)
+    wanted = js.transform(in_scopes(twin(changed))).apply(params, None, X)
+    chex.assert_trees_all_close(jax.jit(planted)(params, None, X), wanted, rtol=1e-6)
+
+
+def test_functions_are_planted_on_what_inner_plants_left() -> None:
+    net = js.transform(in_scopes(block))
+    params = net.init(0, X)
+    name = "layer_1/hidden"
+    inner = js.plant({name: lambda x: x + 1})(net.apply)
+    run = js.capture(js.plant({name: lambda x: 2 * x})(inner), name)
+    _, seen = run(params, None, X)
+    _, plain = js.capture(net.apply, name)(params, None, X)
+    chex.assert_trees_all_close(seen[name], 2 * (plain[name] + 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("program", ["plain", "jit", "scan, carry"])
+def test_planted_values_are_laid_out_as_what_is_recorded(program: str) -> None:
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Explicit,))
+    net = js.transform((OPEN | AXIS)[program](block))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, jax.sharding.PartitionSpec("data"))
+        params = js.sharded(net, js.sharding_rules({"w": lambda spec: ("data",)})).init(0, x)
+        out, seen = js.capture(net.apply)(params, None, x)
+        planted = js.plant({name: np.asarray(x) for name, x in seen.items()})(net.apply)
+        again = planted(params, None, x)
+    assert jax.typeof(again) == jax.typeof(out)
+    assert jax.typeof(out).sharding.spec == jax.sharding.PartitionSpec("data")
+    chex.assert_trees_all_equal(again, out)
 
 
 def test_gradients_flow_through_planted_values() -> None:
@@ -414,7 +454,6 @@ CLOSED: dict[str, tuple[Callable[[Block], Block], str, str]] = {
         "scan",
     ),
     "raw cond": (lambda f: lambda x: lax.cond(True, f, f, x), "raw jax.lax.cond", "return"),
-    "raw named_call": (lambda f: jax.named_call(f, name="n"), "raw jax.named_call", "return"),
     "raw custom_vjp": (custom_vjp, "raw jax.custom_vjp", "return"),
 }
 
@@ -473,11 +512,11 @@ def test_a_transform_inside_the_captured_function_is_refused(transform: str) -> 
     net = js.transform(block)
     apply = OUTSIDE[transform](functools.partial(net.apply, {"w": jnp.ones(3)}, None))
     wanted = apply(X)  # JAX may have a trace of it now
-    more = ", has_aux=True" if transform == "jax.grad" else ""
+    f = "loss), has_aux=True" if transform == "jax.grad" else "net.apply)"
     text = (
         "The value hidden cannot be captured or planted: it is recorded inside raw "
         f"{transform}, and no value could get out of it.\n  asked:  at {{}}\n  fix:    transform "
-        f"what capture returns, as {transform}(jscope.capture(net.apply){more}). A pattern of "
+        f"what capture or plant gives, as {transform}(jscope.capture({f}). A pattern of "
         "capture may leave it out."
     )
     for look in (js.capture, js.plant({"hidden": X}), lambda f: js.capture(js.capture(f))):
@@ -680,7 +719,11 @@ LAYERS: dict[str, tuple[Callable[[jax.Array], Any], tuple[int, ...], list[str]]]
     "attention": (
         lambda x: js.layers.multi_head_attention(x, num_heads=2, is_causal=True),
         (1, 3, 4),
-        ["multi_head_attention/weights", "multi_head_attention/output"],
+        [
+            "multi_head_attention/weights",
+            "multi_head_attention/heads",
+            "multi_head_attention/output",
+        ],
     ),
     "attention, dropped": (
         lambda x: js.layers.multi_head_attention(x, num_heads=2, dropout_rate=0.5, training=True),
@@ -688,6 +731,7 @@ LAYERS: dict[str, tuple[Callable[[jax.Array], Any], tuple[int, ...], list[str]]]
         [
             "multi_head_attention/weights",
             "multi_head_attention/dropout/output",
+            "multi_head_attention/heads",
             "multi_head_attention/output",
         ],
     ),
@@ -730,6 +774,8 @@ def test_attention_follows_the_weights_that_are_planted() -> None:
     chex.assert_trees_all_close(planted(seen[name]), wanted, rtol=1e-5)
     mean = planted(jnp.full([1, 2, 3, 3], 1 / 3))
     chex.assert_trees_all_close(mean, jnp.broadcast_to(mean[:, :1], mean.shape), rtol=1e-5)
+    halved = js.plant({name: lambda weights: weights / 2})(net.apply)(params, None, x)
+    chex.assert_trees_all_close(halved, planted(seen[name] / 2), rtol=1e-5)
     only_output = jax.make_jaxpr(js.capture(net.apply, "**/output"))(params, None, x)
     assert len(only_output.eqns) < len(jax.make_jaxpr(js.capture(net.apply))(params, None, x).eqns)
 
@@ -786,7 +832,25 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
             lambda: js.capture(net),  # type: ignore[arg-type]
             errors.ArgumentError,
             f"The argument of capture must be a function, such as net.apply, got {repr(net)[:57]}... "
-            "of type Transformed.",
+            "of type Transformed.\n  fix:    give net.apply, or a function that calls it.",
+        ),
+        "a pattern to plant": (
+            lambda: js.plant({"**/hidden": X}),
+            errors.ArgumentError,
+            "The name of a planted value must be a full name, not a pattern, got '**/hidden' of type "
+            "str.\n  fix:    plant under each of the names that jscope.capture(f, pattern) shows.",
+        ),
+        "a function that gives another shape": (
+            lambda: js.plant({"hidden": lambda hidden: hidden[:2]})(stack.apply)(stacked, None, X),
+            errors.CheckError,
+            "The value planted as hidden is float32[2], and what is recorded is "
+            f"float32[3].\n{asked}{fix}",
+        ),
+        "a function that gives no array": (
+            lambda: js.plant({"hidden": str})(stack.apply)(stacked, None, X),
+            errors.ArgumentError,
+            "The value planted as hidden must be an array or a number, got "
+            "'JitTracer(float32[3])' of type str.",
         ),
         "no array to record": (
             lambda: js.capture(js.transform(lambda: js.record("x", "text")).apply)({}, None),
@@ -803,8 +867,8 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
         "a pattern where nothing is recorded": (
             lambda: js.capture(lambda x: x, "x")(X),
             errors.EmptySelectionError,
-            "The pattern 'x' selects nothing: the record is empty.\n"
-            "  fix:    a path is matched from the root, by whole components.",
+            "The pattern 'x' selects nothing: nothing was recorded.\n"
+            "  fix:    call net.apply in the function, of a net with jscope.record or jscope.layers.",
         ),
         "a name that is not reached": (
             lambda: js.plant({"layer_0/hiden": X, "layer_1/hidden": X})(net.apply)(params, None, X),
@@ -835,7 +899,7 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
             lambda: js.plant({"hidden": X})(stack.apply)(stacked, None, X),
             errors.CheckError,
             "The value planted as hidden is float32[3], and what is recorded is "
-            f"float32[2,3].\n{asked}{fix}",
+            f"float32[2,3].\n{asked}  loops:  the first axis is that of the loops around it\n{fix}",
         ),
     }
 

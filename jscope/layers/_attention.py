@@ -63,7 +63,8 @@ def multi_head_attention(
     for the batch that ``init`` was given.
 
     Records ``weights`` [batch, heads, time, other time], how much each query attends to each key
-    before dropout, which are computed for that only where somebody looks at them.
+    before dropout, which are computed for that only where somebody looks at them, and ``heads``
+    [batch, time, heads, size], what each head gives.
 
     Args:
       queries: Floats [batch, time, features].
@@ -162,6 +163,7 @@ def multi_head_attention(
             attended = _mean(dropout(weights, dropout_rate, training=True), v)
         else:
             attended = _attend(q, k, v, allowed, causal=causal)
+        attended = record("heads", attended)
         outputs = project("output", attended, (*heads, features), 2)
         if fits is not None:
             outputs = jnp.where(fits, outputs, jnp.full_like(outputs, jnp.nan))
@@ -177,18 +179,25 @@ class _Projection(NamedTuple):
     def __call__(
         self, name: str, inputs: jax.Array, shape: tuple[int, ...], contracted: int
     ) -> jax.Array:
-        """The inputs' last axes times a kernel, plus a bias."""
+        """The inputs' last axes times a kernel, plus a bias, in a scope of their own."""
+        with layer_scope(name, name):
+            return self._project(inputs, shape, contracted)
+
+    def _project(self, inputs: jax.Array, shape: tuple[int, ...], contracted: int) -> jax.Array:
         weight = self.kernel
-        if weight.initializer is None and _pass.current(name).settings.initializer is None:
+        if (
+            weight.initializer is None
+            and _pass.current("multi_head_attention").settings.initializer is None
+        ):
             axes = [range(contracted), range(contracted, len(shape))]
             glorot = jax.nn.initializers.glorot_uniform(*map(tuple, axes))
             weight = weight._replace(initializer=glorot)
-        kernel = weight.use(f"{name}/kernel", shape, inputs.dtype)
+        kernel = weight.use("kernel", shape, inputs.dtype)
         laid = product(inputs, kernel, contracted)
         outputs = jnp.tensordot(inputs, kernel, contracted, out_sharding=laid)
         if self.bias is None:
             return outputs
-        bias = self.bias.use(f"{name}/bias", shape[contracted:], inputs.dtype)
+        bias = self.bias.use("bias", shape[contracted:], inputs.dtype)
         return outputs + like(bias[None, None], outputs)
 
 
