@@ -31,9 +31,9 @@ def ask(
     if chosen is None:
         if running.records.renamed:
             running.records.renamed.pop(asked.name, None)
-        value = answer(running, asked)
+        value, names = answer(running, asked), {asked.name}
     else:
-        value = call_getter(running, chosen, asked)
+        value, names = call_getter(running, chosen, asked)
     if running.recorder is not None:
         running.recorder.requested(
             running.prefix,
@@ -42,13 +42,16 @@ def ask(
             running.calls.observe(running.level)[0],
             inherits=inherits,
             getter="" if chosen is None else "scope" if getter is None else "own",
-            renamed=chosen is not None and running.records.renamed.get(asked.name) != asked.name,
+            names=names,
         )
     return value
 
 
-def call_getter(running: Pass, getter: CustomGetter, asked: Request) -> Any:
-    """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults."""
+def call_getter(running: Pass, getter: CustomGetter, asked: Request) -> tuple[Any, set[str]]:
+    """Calls a custom getter as TF1 does: by keyword, with full name and the scope's defaults.
+
+    Returns what it gives, and the names that it asks for.
+    """
     settings = running.settings
     initializer = settings.initializer if asked.initializer is None else asked.initializer
     constant = as_constant(running, asked.name, initializer)
@@ -83,4 +86,4 @@ def call_getter(running: Pass, getter: CustomGetter, asked: Request) -> Any:
     running.records.renamed.pop(asked.name, None)
     if len(names) == 1:
         (running.records.renamed[asked.name],) = names
-    return result
+    return result, names

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from jscope._outline import Line, outline, size_text, totals
 from jscope._report import describe, is_shaped
@@ -21,7 +21,7 @@ STYLE = """
 .jscope { overflow-x: auto;
   font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 .jscope summary, .jscope .leaf, .jscope .heads { display: grid; column-gap: 1.2em;
-  grid-template-columns: minmax(14em, 1fr) var(--widths); list-style: none; text-align: left;
+  grid-template-columns: minmax(10em, 1fr) var(--widths); list-style: none; text-align: left;
   border-bottom: 1px solid rgba(128, 128, 128, .25) }
 .jscope summary { cursor: pointer }
 .jscope summary::-webkit-details-marker { display: none }
@@ -40,6 +40,17 @@ STYLE = """
 .jscope dd { margin: 0; overflow-wrap: anywhere }
 """
 
+# Where a notebook is narrow, which a page by itself asks of its window.
+_NARROW = """
+.jscope { container-type: inline-size }
+@container (max-width: 46rem) {
+  .jscope summary, .jscope .leaf, .jscope .heads { column-gap: .6em;
+    grid-template-columns: minmax(8em, 1fr) var(--narrow) }
+  .jscope .name { padding-left: calc(var(--depth, 0) * .8em + 1.2em) }
+  .jscope .wide { display: none }
+}
+"""
+
 
 def tree(
     lines: Sequence[Line],
@@ -47,6 +58,7 @@ def tree(
     cells: Cells,
     *,
     numbers: Iterable[int] = (),
+    wide: Iterable[int] = (),
     attributes: More = lambda line: "",
     details: More = lambda line: "",
 ) -> str:
@@ -57,17 +69,20 @@ def tree(
       heads: What is above the names, and above each cell.
       cells: The text of the cells of a line.
       numbers: Which cells are numbers, from 0.
+      wide: Which cells are left out where there is little room.
       attributes: HTML for the element of a line.
       details: HTML that a leaf unfolds, or nothing.
     """
-    right = set(numbers)
-    parts = [f'<div class="heads">{_cells(heads[0], heads[1:], right)}</div>']
+    kinds = dict.fromkeys(numbers, " number")
+    for number in wide:
+        kinds[number] = kinds.get(number, "") + " wide"
+    parts = [f'<div class="heads">{_cells(heads[0], heads[1:], kinds)}</div>']
     open_scopes = 0
     for line in lines:
         parts += ["</details>"] * (open_scopes - line.depth)
         open_scopes = line.depth + line.is_scope
         parts.append(
-            _line(line, _cells(line.label, cells(line), right), attributes, details, len(lines))
+            _line(line, _cells(line.label, cells(line), kinds), attributes, details, len(lines))
         )
     return "\n".join([*parts, *["</details>"] * open_scopes])
 
@@ -83,10 +98,10 @@ def _line(line: Line, cells: str, attributes: More, details: More, count: int) -
     return f'<div class="leaf" {given}>{cells}</div>'
 
 
-def _cells(name: str, cells: Sequence[str], right: set[int]) -> str:
+def _cells(name: str, cells: Sequence[str], kinds: Mapping[int, str]) -> str:
     shown = [f'<span class="name" title="{text(name)}">{text(name)}</span>']
     for number, cell in enumerate(cells):
-        kind = "cell number" if number in right else "cell"
+        kind = "cell" + kinds.get(number, "")
         whole = f' title="{text(cell)}"' if len(cell) > 20 else ""  # where it may be cut
         shown.append(f'<span class="{kind}"{whole}>{text(cell)}</span>')
     return "".join(shown)
@@ -97,15 +112,23 @@ def text(shown: object) -> str:
     return html.escape(str(shown))
 
 
-def box(inside: str, widths: str) -> str:
-    """A tree with its style, whose cells have these widths in CSS."""
+def box(inside: str, widths: str, narrow: str) -> str:
+    """A tree with its style, whose cells have these widths in CSS, and those if it is narrow."""
     return (
-        f'<div class="jscope" style="--widths: {widths}"><style>{STYLE}</style>\n{inside}\n</div>'
+        f'<div class="jscope" style="--widths: {widths}; --narrow: {narrow}">'
+        f"<style>{STYLE}{_NARROW}</style>\n{inside}\n</div>"
     )
 
 
-def arrays(title: str, leaves: Iterable[tuple[str, object]]) -> str:
-    """Arrays, or what has their shape and dtype, by full name, with the sizes of scopes."""
+def arrays(
+    title: str,
+    leaves: Iterable[tuple[str, object]],
+    about: Callable[[Any], str] | None = None,
+) -> str:
+    """Arrays, or what has their shape and dtype, by full name, with the sizes of scopes.
+
+    ``about`` is what else is said of one.
+    """
     found = dict(leaves)
     sizes = totals((name, _nbytes(leaf)) for name, leaf in found.items())
 
@@ -113,11 +136,14 @@ def arrays(title: str, leaves: Iterable[tuple[str, object]]) -> str:
         leaf = found.get(line.name)
         yield "" if line.is_scope else describe(leaf)
         yield size_text(sizes[line.name] if line.is_scope else _nbytes(leaf))
+        if about is not None:
+            yield "" if line.is_scope else about(leaf)
 
     lines = outline((name, False) for name in found)
-    heads = f"{title}: {len(found):,} arrays, {size_text(sizes[''])}", "type", "bytes"
-    drawn = tree(lines, heads, lambda line: list(cells(line)), numbers=[1])
-    return box(drawn, "12em 6em")
+    heads = [f"{title}: {len(found):,} arrays, {size_text(sizes[''])}", "type", "bytes"]
+    heads += ["about"] * (about is not None)
+    drawn = tree(lines, heads, lambda line: list(cells(line)), numbers=[1], wide=[2])
+    return box(drawn, "12em 6em" + " minmax(14em, 1fr)" * (about is not None), "10em 5em")
 
 
 def _nbytes(leaf: object) -> int:

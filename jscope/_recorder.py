@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from jscope._arguments import as_bool
@@ -172,7 +172,7 @@ class Recorder:
         *,
         inherits: bool,
         getter: str,
-        renamed: bool,
+        names: Collection[str],
     ) -> None:
         """A variable was asked for in the scope ``prefix``.
 
@@ -183,11 +183,11 @@ class Recorder:
           raw: Where it was asked for.
           inherits: Whether its mode of reuse is that of the scope.
           getter: "", "own" if the request gave a custom getter, or "scope" if a scope did.
-          renamed: Whether that getter asked for another name, or for several.
+          names: What that getter asked for, or the name of the request.
         """
         if self.outer is not None:
             self.outer.requested(
-                prefix, asked, record, raw, inherits=inherits, getter=getter, renamed=renamed
+                prefix, asked, record, raw, inherits=inherits, getter=getter, names=names
             )
         if record is None:
             trainable = as_bool(asked.trainable) is not False
@@ -198,7 +198,7 @@ class Recorder:
             self.refuse("it gives a request a custom getter")
         elif any(map(holds_tracer, functions)):
             self.refuse(f"an option of {asked.name} holds a traced value")
-        elif renamed and not trainable:
+        elif {*names} != {asked.name} and not trainable:
             self.refuse("a custom getter gives it other state than it asks for")
         elif record is not None and record.is_computed:
             self.refuse(f"the initial value of {record.name} is computed from traced values")

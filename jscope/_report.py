@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -59,6 +60,20 @@ def dims(shape: Iterable[object]) -> str:
     """``(3, ?)``."""
     sizes = ["?" if dim is None else str(dim) for dim in shape]
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
+
+
+def short(thing: Any) -> str:
+    """A function by its name and the numbers that it was made with; or ``constant``."""
+    if isinstance(thing, functools.partial):
+        options = [*thing.args, *thing.keywords.values()]
+        numbers = [f"{x:g}" for x in options if isinstance(x, int | float)]
+        return short(thing.func).lstrip("_") + (f"({', '.join(numbers)})" if numbers else "")
+    if not callable(thing):
+        return "constant"
+    name: str = getattr(thing, "__qualname__", type(thing).__name__)
+    if str(thing.__module__).startswith(("jax.", "jscope.")):  # a function that another one made
+        name = name.partition(".<locals>")[0]
+    return name.rpartition(".")[2].strip("<>")
 
 
 def near_names(name: str, names: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jscope._layout import Mesh, shardings, show
 from jscope._params import OfInstances, Params, PyTree, fold, params_of
-from jscope._report import WIDTH, describe, some_of
+from jscope._report import WIDTH, describe, short, some_of
 from jscope.errors import Site, TreeTypeError
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ class Specs(Mapping[str, VariableSpec]):
     def _repr_html_(self) -> str:
         from jscope import _markup  # here, because only notebooks ask for it
 
-        return _markup.arrays("Specs", self._specs.items())
+        return _markup.arrays("Specs", self._specs.items(), _about)
 
     def __reduce__(self) -> tuple[object, ...]:
         return Specs, (tuple(self._specs.values()),)
@@ -187,6 +187,14 @@ class Specs(Mapping[str, VariableSpec]):
     def _shardings(self, mesh: Mesh, *, trainable: bool) -> Params:
         kept = [spec for spec in self.values() if spec.trainable is trainable]
         return params_of(shardings(kept, mesh).items())
+
+
+def _about(spec: VariableSpec) -> str:
+    """What a notebook says of a variable beside its type."""
+    made = "computed" if spec.initializer is None else short(spec.initializer)
+    state = "" if spec.trainable else "state"
+    laid_out = "" if spec.partition is None else show(spec.partition)
+    return ", ".join(filter(None, [state, laid_out, made]))
 
 
 def refuse_as_tree(specs: Specs) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
@@ -527,7 +528,8 @@ def observe(
 
     with setting(), jax.disable_jit(False):
         jaxpr = jax.make_jaxpr(trace)(arrays)
-    return getattr(fn, "__name__", type(fn).__name__), found[-1], jaxpr
+    named: object = fn.func if isinstance(fn, functools.partial) else fn
+    return getattr(named, "__name__", type(named).__name__), found[-1], jaxpr
 
 
 def _source(net: _Network[..., Any, Any, Any]) -> tuple[Function, _Setting, bool]:

@@ -67,16 +67,17 @@ def test_a_summary_as_text(wide: Callable[[int], None]) -> None:
     wide(130)
     assert without_lines(str(js.summary(TIED, IDS))) == (
         "tied: int32[1,5] -> float32[1,5,20]\n"
-        "name        type           size  bytes  FLOPs  accessed  about                                 made at\n"
+        "name        type           size  bytes  FLOPs  accessed  about                                      made at\n"
         "embed/                      160  640 B            950 B  int32[1,5] -> float32[1,5,8]\n"
-        "  table     float32[20,8]   160  640 B                   glorot_uniform, shared by head        FILE:N\n"
-        "block/                       72  288 B  1.3 k    2.5 kB  float32[1,5,8] -> float32[1,5,8]\n"
-        "  up/                        72  288 B  1.3 k    2.5 kB  float32[1,5,8] -> float32[1,5,8]\n"
-        "    kernel  float32[8,8]     64  256 B                   glorot_uniform, l2(0.01), used again  FILE:N\n"
-        "    bias    float32[8]        8   32 B                   zeros, used again                     FILE:N\n"
+        "  table     float32[20,8]   160  640 B                   shared by head, glorot_uniform             FILE:N\n"
+        "block/                       72  288 B  1.3 k    2.5 kB  2 calls, float32[1,5,8] -> float32[1,5,8]\n"
+        "  up/                        72  288 B  1.3 k    2.5 kB  2 calls, float32[1,5,8] -> float32[1,5,8]\n"
+        "    kernel  float32[8,8]     64  256 B                   used again, glorot_uniform, l2(0.01)       FILE:N\n"
+        "    bias    float32[8]        8   32 B                   used again, zeros                          FILE:N\n"
         "head/                         1    4 B  1.6 k    2.5 kB  float32[1,5,8] -> float32[1,5,20]\n"
-        "  steps     int32[]           1    4 B                   constant, state                       FILE:N\n"
-        "4 variables, 232 parameters and 1 of state, 932 B: float32 928 B, int32 4 B; 2.9 k FLOPs"
+        "  steps     int32[]           1    4 B                   state, constant                            FILE:N\n"
+        "4 variables, 232 parameters and 1 of state, 932 B: float32 928 B, int32 4 B; 2.9 k FLOPs\n"
+        "shared: embed/table by head"
     )
 
 
@@ -85,7 +86,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_shorter_ones(wide: Callable[[i
     lines = str(js.summary(TIED, IDS)).splitlines()
     assert lines[1] == "name        type           size  bytes  FLOPs  about"
     assert lines[6] == (
-        "    kernel  float32[8,8]     64  256 B         glorot_uniform, l2(0.01), used..."
+        "    kernel  float32[8,8]     64  256 B         used again, glorot_uniform, l2..."
     )
     wide(40)
     assert str(js.summary(TIED, IDS)).splitlines() == [
@@ -102,6 +103,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_shorter_ones(wide: Callable[[i
         "4 variables, 232 parameters and 1 of",
         "state, 932 B: float32 928 B, int32 4 B;",
         "2.9 k FLOPs",
+        "shared: embed/table by head",
     ]
     for width in range(12, 130, 7):
         wide(width)
@@ -115,9 +117,10 @@ def test_depth_folds_scopes_into_their_numbers(wide: Callable[[int], None]) -> N
         "tied: int32[1,5] -> float32[1,5,20]\n"
         "name    size  bytes  FLOPs  accessed  about\n"
         "embed/   160  640 B            950 B  int32[1,5] -> float32[1,5,8]\n"
-        "block/    72  288 B  1.3 k    2.5 kB  float32[1,5,8] -> float32[1,5,8]\n"
+        "block/    72  288 B  1.3 k    2.5 kB  2 calls, float32[1,5,8] -> float32[1,5,8]\n"
         "head/      1    4 B  1.6 k    2.5 kB  float32[1,5,8] -> float32[1,5,20]\n"
-        "4 variables, 232 parameters and 1 of state, 932 B: float32 928 B, int32 4 B; 2.9 k FLOPs"
+        "4 variables, 232 parameters and 1 of state, 932 B: float32 928 B, int32 4 B; 2.9 k FLOPs\n"
+        "shared: embed/table by head"
     )
     assert len(found.rows) == 4  # for programs all are there
 
@@ -279,6 +282,94 @@ def test_inputs_and_outputs_are_those_of_the_first_call() -> None:
     }
 
 
+def test_outputs_are_what_was_recorded_though_less_is_used_outside() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("body"):
+            return js.record("output", 2 * x).sum()
+
+    assert js.summary(js.transform(fn), shape(2, 3)).scopes[1].outputs == (shape(2, 3),)
+    mapped = js.summary(js.transform(lambda x: jax.vmap(fn)(x)), shape(2, 3)).scopes[1]
+    assert mapped.outputs == (shape(3),)  # as the function saw it: no sum of it leaves
+
+
+def test_scopes_without_operations_or_data_have_inputs_too() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        x = js.layers.dropout(x, 0.5, training=False)
+        return x + js.layers.embedding(jnp.arange(3), 5, 4, name="places")[None]
+
+    found = {scope.name: scope for scope in js.summary(js.transform(fn), shape(2, 3, 4)).scopes}
+    assert found["dropout"].inputs == found["dropout"].outputs == (shape(2, 3, 4),)
+    assert found["places"].inputs == (shape(3, dtype=jnp.int32),)
+    assert found["places"].outputs == (shape(3, 4),)
+
+
+def test_outputs_of_all_are_the_arrays_that_the_function_returns() -> None:
+    net = js.transform(lambda x: (x, x, {"a": jnp.zeros(3), "b": "text"}, jnp.float32(0)))
+    assert js.summary(net, shape(2)).scopes[0].outputs == (shape(2), shape(2), shape(3), shape())
+
+
+@pytest.mark.parametrize("getter", ["weight_normalization", "low_rank", "spectral_normalization"])
+def test_variables_that_a_getter_makes_are_shared_too(getter: str) -> None:
+    made = js.getters.low_rank(1) if getter == "low_rank" else getattr(js.getters, getter)()
+
+    def fn(x: jax.Array) -> jax.Array:
+        with js.variable_scope("a", custom_getter=made) as scope:
+            x = js.layers.dense(x, 4, name="d")
+        with js.variable_scope("other"), js.variable_scope(scope, reuse=True):
+            return js.layers.dense(x, 4, name="d")
+
+    rows = js.summary(js.transform_with_state(fn), shape(2, 4)).rows
+    assert len(rows) > 2
+    assert {row.name: [share.scope for share in row.shared_by] for row in rows} == {
+        row.name: ["other"] for row in rows
+    }
+
+
+def test_calls_are_counted_with_the_scans_around_them() -> None:
+    def block(x: jax.Array) -> jax.Array:
+        with js.variable_scope("block"):  # whose own operations are those of the scope in it
+            return js.layers.dense(x, 3)
+
+    def fn(x: jax.Array) -> jax.Array:
+        for reuse in (False, True):  # the second time nothing is computed there
+            with js.variable_scope("looked_up", reuse=reuse):
+                js.get_variable("w", [2])
+        shared = js.make_template("shared", js.layers.rms_norm)
+        x = shared(shared(x))
+        with js.variable_scope("stack"):
+            x = js.layer_stack(4)(block)(x)
+        with js.variable_scope("loop"):
+            step = lambda carry, _: (js.layer_stack(2)(block)(2 * carry), None)  # noqa: E731
+            return js.scan(step, x, None, length=5)[0]
+
+    found = js.summary(js.transform(fn), shape(2, 3))
+    calls = {scope.name: scope.calls for scope in found.scopes}
+    assert calls == {
+        "": 1,
+        "looked_up": 1,
+        "shared": 2,
+        "shared/rms_norm": 2,
+        "stack": 1,
+        "stack/block": 4,
+        "stack/block/dense": 4,
+        "loop": 1,
+        "loop/block": 10,
+        "loop/block/dense": 10,
+    }
+    flops = {scope.name: scope.flops for scope in found.scopes}
+    assert flops["loop"] == 10 * 2 * 2 * 3 * 3 == flops["loop/block/dense"]
+
+
+def test_scopes_tell_what_is_state_and_what_a_device_holds() -> None:
+    norm = js.transform_with_state(lambda x: js.layers.batch_normalization(x, training=True))
+    scope = js.summary(norm, shape(2, 3)).scopes[1]
+    assert (scope.size, scope.state_size, scope.device_nbytes) == (12, 6, None)
+    mesh = jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        scope = js.summary(norm, shape(2, 3)).scopes[1]
+    assert scope.device_nbytes == scope.nbytes == 48
+
+
 @pytest.mark.parametrize(
     ("initializer", "name"),
     [
@@ -437,6 +528,16 @@ def test_flops_of_products_are_those_that_xla_says(name: str) -> None:
     assert found.accessed == analysis["bytes accessed"]
 
 
+def test_each_row_of_a_ragged_product_counts_for_one_group() -> None:
+    rows = lambda x: jax.lax.ragged_dot(x, jnp.ones([2, 3, 4]), jnp.array([2, 3]))  # noqa: E731
+    numbers = jax.lax.RaggedDotDimensionNumbers((([0], [0]), ([], [])), [0], [])
+    columns = lambda x: jax.lax.ragged_dot_general(  # noqa: E731
+        x, jnp.ones([5, 4]), jnp.array([2, 3]), numbers
+    )
+    for fn in (rows, columns):
+        assert js.summary(js.transform(fn), shape(5, 3)).total.flops == 2 * 5 * 3 * 4
+
+
 def test_what_shards_compute_counts_for_all_of_them() -> None:
     def fn(x: jax.Array) -> jax.Array:
         w = js.get_variable("w", [4, 5])
@@ -526,8 +627,8 @@ def test_a_flowchart_has_scopes_and_dotted_edges_of_what_is_shared() -> None:
         "flowchart TD\n"
         '  n0["tied<br/>233 elements, 2.9 k FLOPs"]\n'
         '  n1["embed<br/>160 elements"]\n'
-        '  n2["block<br/>72 elements, 1.3 k FLOPs"]\n'
-        '  n3["up<br/>72 elements, 1.3 k FLOPs"]\n'
+        '  n2["block<br/>72 elements, 1.3 k FLOPs, 2 calls"]\n'
+        '  n3["up<br/>72 elements, 1.3 k FLOPs, 2 calls"]\n'
         '  n4["head<br/>1 element, 1.6 k FLOPs"]\n'
         "  n0 --> n1\n"
         "  n0 --> n2\n"
@@ -543,7 +644,7 @@ def test_a_digraph_is_cut_at_the_depth() -> None:
         "  node [shape=box];\n"
         '  n0 [label="tied\\n233 elements, 2.9 k FLOPs"];\n'
         '  n1 [label="embed\\n160 elements"];\n'
-        '  n2 [label="block\\n72 elements, 1.3 k FLOPs"];\n'
+        '  n2 [label="block\\n72 elements, 1.3 k FLOPs, 2 calls"];\n'
         '  n3 [label="head\\n1 element, 1.6 k FLOPs"];\n'
         "  n0 -> n1;\n"
         "  n0 -> n2;\n"
@@ -658,7 +759,9 @@ def test_trees_show_themselves_in_notebooks(kind: str) -> None:
     count, nbytes = ("4", "932 B") if kind == "Specs" else ("3", "928 B")
     assert f"{kind}: {count} arrays" in said
     assert nbytes in said
-    assert "kernel|float32[8,8]|256 B" in said
+    about = "|glorot_uniform" * (kind == "Specs")
+    assert f"kernel|float32[8,8]|256 B{about}" in said
+    assert ("state, constant" in said) is (kind == "Specs")
     assert found.tags.count("details") == (4 if kind == "Specs" else 3)
 
 
@@ -722,6 +825,14 @@ def test_what_is_no_network_is_refused() -> None:
         js.summary(3)
     assert str(caught.value) == (
         "The argument of summary must be what transform returns, got 3 of type int."
+    )
+
+
+def test_params_given_to_a_summary_are_an_error_that_says_so() -> None:
+    with pytest.raises(TypeError, match="positional argument") as caught:
+        js.summary(js.transform(dense), {}, None, shape(2, 3))
+    assert caught.value.__notes__[0] == (
+        "summary takes what net.specs takes: no params, no state and no key."
     )
 
 

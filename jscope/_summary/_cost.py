@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -23,12 +23,18 @@ Shapes: TypeAlias = tuple[jax.ShapeDtypeStruct, ...]
 _FREE = {"broadcast_in_dim", "empty", "random_seed", "reshape", "squeeze"}
 
 
+_Crossed: TypeAlias = dict[int, dict[Inspected, None]]
+"""The number of an opening -> values that go into it, or out of it, in order."""
+
+
 class _Origin(NamedTuple):
     """Where a value was made."""
 
     opening: int
     is_data: bool
     """Whether it depends on arguments of the network."""
+    is_variable: bool = False
+    """Or else may be a variable."""
 
 
 class Costs:
@@ -37,6 +43,7 @@ class Costs:
     Attributes:
       flops: Full name of a scope -> FLOPs of the matrix products and convolutions in it.
       accessed: The same, of the bytes that each operation by itself reads and writes.
+      calls: Full name of a scope -> how often its openings are run.
       inputs: Full name of a scope -> what is made outside and used inside, in its first opening.
       outputs: The same, of what is made inside and used outside.
     """
@@ -45,16 +52,18 @@ class Costs:
         self._openings = openings
         self._flops = collections.Counter[int]()
         self._accessed = collections.Counter[int]()
-        self._ins: dict[int, dict[Inspected, None]] = {}
-        self._outs: dict[int, dict[Inspected, None]] = {}
+        self._times: dict[int, int] = {}
+        # Values that are data, and others that are no variables either.
+        self._ins: dict[bool, _Crossed] = {False: {}, True: {}}
+        self._outs: dict[bool, _Crossed] = {False: {}, True: {}}
         whole = jaxpr.jaxpr
-        self._ins[0] = dict.fromkeys(whole.invars)
-        self._outs[0] = dict.fromkeys(x for x in whole.outvars if not isinstance(x, Literal))
+        self._ins[True][0] = dict.fromkeys(whole.invars)
         self._walk(whole, 0, 1, [True] * len(whole.invars))
         self.flops = self._by_scope(self._flops)
         self.accessed = self._by_scope(self._accessed)
+        self.calls = self._count()
         self.inputs = self._of_first(self._ins)
-        self.outputs = self._of_first(self._outs)
+        self.outputs = {**self._of_first(self._outs), "": _shapes(whole.outvars)}
 
     def _walk(self, jaxpr: Jaxpr, around: int, times: int, data: Sequence[bool]) -> None:
         """Counts a jaxpr that is run a number of times in an opening.
@@ -62,13 +71,17 @@ class Costs:
         ``data`` says of its inputs whether they depend on arguments of the network.
         """
         origins = dict.fromkeys(jaxpr.constvars, _Origin(around, False))
-        origins |= {x: _Origin(around, flag) for x, flag in zip(jaxpr.invars, data, strict=True)}
+        pairs = zip(jaxpr.invars, data, strict=True)
+        origins |= {x: _Origin(around, flag, is_variable=not flag) for x, flag in pairs}
         for equation in jaxpr.eqns:
-            at = opening_of(str(equation.source_info.name_stack), around)
+            own = opening_of(str(equation.source_info.name_stack))
+            at = around if own is None else own
+            if own is not None:  # the names in a body are those from the body on
+                self._times[own] = max(times, self._times.get(own, 0))
             used = [None if isinstance(x, Literal) else origins[x] for x in equation.invars]
             for value, origin in zip(equation.invars, used, strict=True):
-                if origin is not None and origin.is_data:
-                    self._cross(value, origin.opening, at)
+                if origin is not None and not origin.is_variable:
+                    self._cross(value, origin, at)
             flags = [origin is not None and origin.is_data for origin in used]
             bodies = list(_bodies(equation, flags))
             for body, count, inner in bodies:
@@ -76,20 +89,21 @@ class Costs:
             if not bodies:
                 self._flops[at] += times * _flops(equation)
                 self._accessed[at] += times * _accessed(equation)
-            origins |= dict.fromkeys(equation.outvars, _Origin(at, any(flags)))
+            made = _Origin(at, any(flags), equation.primitive.name == "empty")
+            origins |= dict.fromkeys(equation.outvars, made)
         for value in jaxpr.outvars:
-            if not isinstance(value, Literal) and origins[value].is_data:
-                self._cross(value, origins[value].opening, around)
+            if not isinstance(value, Literal) and not origins[value].is_variable:
+                self._cross(value, origins[value], around)
 
-    def _cross(self, value: Inspected, made: int, used: int) -> None:
+    def _cross(self, value: Inspected, made: _Origin, used: int) -> None:
         """Notes a value that is made in one opening and used in another."""
-        if made == used:
+        if made.opening == used:
             return
-        inside, outside = self._openings[made].around, self._openings[used].around
+        inside, outside = self._openings[made.opening].around, self._openings[used].around
         for opening in set(inside).difference(outside):
-            self._outs.setdefault(opening, {})[value] = None
+            self._outs[made.is_data].setdefault(opening, {})[value] = None
         for opening in set(outside).difference(inside):
-            self._ins.setdefault(opening, {})[value] = None
+            self._ins[made.is_data].setdefault(opening, {})[value] = None
 
     def _by_scope(self, counts: Mapping[int, int]) -> dict[str, int]:
         """Counts of scopes, with all that is in them by its name."""
@@ -99,15 +113,30 @@ class Costs:
             found[scope] += count
         return dict(found)
 
-    def _of_first(self, values: Mapping[int, Mapping[Inspected, None]]) -> dict[str, Shapes]:
+    def _count(self) -> dict[str, int]:
+        """How often scopes are run: as their operations, or as the scopes in them."""
+        found, inner = collections.Counter[str](), dict[int, int]()
+        for number in range(len(self._openings) - 1, 0, -1):
+            scope, (*_, outer, _) = self._openings[number]
+            times = self._times.get(number, inner.get(number))
+            if times is not None:  # else it computes nothing, as where a variable is looked up
+                inner[outer] = min(times, inner.get(outer, times))
+                found[scope] += times
+        return {"": 1, **found}
+
+    def _of_first(self, values: Mapping[bool, _Crossed]) -> dict[str, Shapes]:
+        """Data, in the first opening with some; else what else there is."""
         found: dict[str, Shapes] = {}
-        for number, opening in enumerate(self._openings):
-            if number in values and opening.scope not in found:
-                shapes = (x.aval for x in values[number])
-                found[opening.scope] = tuple(
-                    [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in shapes if _is_array(x)]
-                )
+        for is_data in (True, False):
+            for number, opening in enumerate(self._openings):
+                if number in values[is_data] and opening.scope not in found:
+                    found[opening.scope] = _shapes(values[is_data][number])
         return found
+
+
+def _shapes(values: Iterable[Inspected]) -> Shapes:
+    avals = [value.aval for value in values]
+    return tuple([jax.ShapeDtypeStruct(x.shape, x.dtype) for x in avals if _is_array(x)])
 
 
 def _bodies(equation: Inspected, flags: Sequence[bool]) -> Iterator[tuple[Jaxpr, int, list[bool]]]:
@@ -154,10 +183,17 @@ def _alike(outside: Sequence[Inspected], inside: Sequence[Inspected]) -> int:
 def _flops(equation: Inspected) -> int:
     """Multiplications and additions of a matrix product or convolution: two for each pair."""
     name = equation.primitive.name
-    if name not in ("dot_general", "conv_general_dilated"):
+    if name not in ("dot_general", "conv_general_dilated", "ragged_dot_general"):
         return 0
     left, right = [x.aval.shape for x in equation.invars[:2]]
     size: int = math.prod(equation.outvars[0].aval.shape)
+    if name == "ragged_dot_general":  # each row is multiplied with the matrix of one group
+        numbers = equation.params["ragged_dot_dimension_numbers"]
+        (contracted, _), _ = numbers.dot_dimension_numbers
+        inner = {*numbers.lhs_ragged_dimensions} <= {*contracted}
+        groups = equation.invars[2].aval.shape[-1] if inner else 1
+        rows: int = math.prod(left[axis] for axis in contracted)
+        return 2 * size * rows // max(groups, 1)
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         terms: int = math.prod(left[axis] for axis in contracted)

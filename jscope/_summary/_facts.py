@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from jax.sharding import PartitionSpec
 
 from jscope._layout import Sizes, parts, show
 from jscope._outline import scopes_around, totals
+from jscope._report import short
 from jscope._spec import DType, Shape, VariableSpec
 from jscope._summary._cost import Costs, Shapes
 from jscope._summary._run import Run, Share
@@ -58,19 +58,25 @@ class ScopeRow:
 
     Attributes:
       name: Full name.
+      calls: How often it is run, by calls and by the scans around them. FLOPs are of all.
       size: Number of elements of its variables, trainable or not.
-      nbytes: Their bytes.
+      state_size: Of those, not trainable.
+      nbytes: Bytes of all.
+      device_nbytes: Bytes on each device, if a mesh is known.
       flops: FLOPs of matrix products and convolutions, two for each multiplication.
       accessed: Bytes that its operations read and write, each by itself: more than is moved,
         because XLA joins operations.
       inputs: Shapes of the values from outside that depend on the arguments, in its first call.
-      outputs: Shapes of what it recorded as ``output``, as functions of ``jscope.layers`` do; else
-        of its values that are used outside.
+      outputs: Shapes of what it recorded as ``output``, as functions of ``jscope.layers`` do, with
+        the axes of ``vmap``; else of its values that are used outside.
     """
 
     name: str
+    calls: int
     size: int
+    state_size: int
     nbytes: int
+    device_nbytes: int | None
     flops: int
     accessed: int
     inputs: Shapes
@@ -129,24 +135,13 @@ def _device_nbytes(nbytes: int, partition: Any, sizes: Sizes | None) -> int | No
     return nbytes // parts(partition or (), sizes)
 
 
-def short(thing: Any) -> str:
-    """A function by its name and the numbers that it was made with; or ``constant``."""
-    if isinstance(thing, functools.partial):
-        options = [*thing.args, *thing.keywords.values()]
-        numbers = [f"{x:g}" for x in options if isinstance(x, int | float)]
-        return short(thing.func).lstrip("_") + (f"({', '.join(numbers)})" if numbers else "")
-    if not callable(thing):
-        return "constant"
-    name: str = getattr(thing, "__qualname__", type(thing).__name__)
-    if str(thing.__module__).startswith(("jax.", "jscope.")):  # a function that another one made
-        name = name.partition(".<locals>")[0]
-    return name.rpartition(".")[2].strip("<>")
-
-
 def scopes_of(run: Run, rows: tuple[Row, ...], costs: Costs) -> tuple[ScopeRow, ...]:
     """The root, and scopes in the order in which they were opened or variables made in them."""
     size = totals((row.name, row.size) for row in rows)
+    state_size = totals((row.name, row.size) for row in rows if not row.trainable)
     nbytes = totals((row.name, row.nbytes) for row in rows)
+    shards = totals((row.name, row.device_nbytes or 0) for row in rows)
+    laid_out = bool(rows) and all(row.device_nbytes is not None for row in rows)
     names = {"": None}
     for name, is_scope in run.entries:
         names |= dict.fromkeys([*scopes_around(name), *[name] * is_scope])
@@ -154,11 +149,14 @@ def scopes_of(run: Run, rows: tuple[Row, ...], costs: Costs) -> tuple[ScopeRow, 
         [
             ScopeRow(
                 name,
+                costs.calls.get(name, 0),
                 size[name],
+                state_size[name],
                 nbytes[name],
+                shards[name] if laid_out else None,
                 costs.flops.get(name, 0),
                 costs.accessed.get(name, 0),
-                costs.inputs.get(name, ()),
+                _inputs(name, run, costs),
                 _outputs(run.outputs.get(name, ()), costs.outputs.get(name, ())),
             )
             for name in names
@@ -166,22 +164,30 @@ def scopes_of(run: Run, rows: tuple[Row, ...], costs: Costs) -> tuple[ScopeRow, 
     )
 
 
+def _inputs(name: str, run: Run, costs: Costs) -> Shapes:
+    """What a scope is given; of one that computes nothing, what it gives back as it is."""
+    recorded = run.outputs.get(name, ())
+    return costs.inputs.get(name, () if name in costs.calls else recorded)
+
+
 def _outputs(recorded: Shapes, used: Shapes) -> Shapes:
-    """What a scope recorded, unless under ``vmap``, where other shapes than that leave it."""
-    return recorded if recorded and (not used or {*recorded} <= {*used}) else used
+    """What a scope recorded; what leaves it where that is the same with axes of ``vmap`` added."""
+    if not recorded or {*recorded} <= {*used}:
+        return recorded or used
+    sizes = [[collections.Counter(x.shape) for x in shapes] for shapes in (recorded, used)]
+    wider = [inner < outer for inner, outer in zip(*sizes, strict=False)]
+    return used if len(wider) == len(recorded) and all(wider) else recorded
 
 
 def total_of(rows: tuple[Row, ...], root: ScopeRow) -> Total:
     dtypes = collections.Counter[str]()
     for row in rows:
         dtypes[str(row.dtype)] += row.nbytes
-    shards = [row.device_nbytes for row in rows]
-    known = [nbytes for nbytes in shards if nbytes is not None]
     return Total(
-        sum(row.size for row in rows if row.trainable),
-        sum(row.size for row in rows if not row.trainable),
+        root.size - root.state_size,
+        root.state_size,
         root.nbytes,
-        sum(known) if rows and len(known) == len(rows) else None,
+        root.device_nbytes,
         root.flops,
         root.accessed,
         dict(dtypes.most_common()),

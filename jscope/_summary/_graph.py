@@ -47,7 +47,8 @@ def graph_of(
 
 def _numbers(scope: ScopeRow) -> str:
     elements = f"{scope.size:,} element{'s' * (scope.size != 1)}"
-    return elements + (f", {number_text(scope.flops)} FLOPs" if scope.flops else "")
+    flops = f", {number_text(scope.flops)} FLOPs" if scope.flops else ""
+    return elements + flops + (f", {scope.calls:,} calls" if scope.calls > 1 else "")
 
 
 def _depth(name: str) -> int:

@@ -27,7 +27,7 @@ _NUMBERS = [number - 1 for number in NUMBERS]  # of the cells after the name
 _WIDTHS = "14em 8em 6em 6em 6em minmax(24em, 2fr) 12em"
 _FEWER = "14em 8em 6em 6em minmax(16em, 1fr)"  # where the page is narrower
 _IN_NOTEBOOKS = ("type", "size", "bytes", "FLOPs", "about")  # what there is room for
-_NOTEBOOK = "12em 7em 5em 5em minmax(16em, 2fr)"
+_NOTEBOOK = "11em 6em 4.5em 4.5em minmax(14em, 2fr)"
 
 # It may run nothing but its own script, and load nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -50,9 +50,12 @@ class Page(NamedTuple):
             [HEADS[0], *_IN_NOTEBOOKS],
             lambda line: [self._cells(line)[number] for number in shown],
             numbers=[number for number, cell in enumerate(shown) if cell in _NUMBERS],
+            wide=[_IN_NOTEBOOKS.index(head) for head in ("type", "size", "about")],
             details=lambda line: _details(self.tree.rows[line.name], unlinked),
         )
-        return _markup.box(f"<p><b>{text(first)}</b></p><p>{text(last)}</p>{drawn}", _NOTEBOOK)
+        return _markup.box(
+            f"<p><b>{text(first)}</b></p><p>{text(last)}</p>{drawn}", _NOTEBOOK, "5em 5em"
+        )
 
     def document(self) -> str:
         """A whole page, with search, folding, sorting, details of variables, and sharing."""
@@ -99,7 +102,9 @@ def _attributes(line: Line, row: Row | ScopeRow, links: _Links) -> str:
     """What the script of the page finds, sorts and links lines by."""
     about, number = line.name, links[line.name, line.is_scope]
     if isinstance(row, Row):
-        about = " ".join([line.name, array_type(row.shape, row.dtype), *about_variable(row)])
+        kind = array_type(row.shape, row.dtype)
+        places = [row.sites, *[share.sites for share in row.shared_by]]
+        about = " ".join([line.name, kind, *about_variable(row), *map(_places, places)])
     values = {
         "name": line.name,
         "text": about.lower(),
@@ -179,7 +184,7 @@ _DOCUMENT = """<!doctype html>
 <p>{total}</p>
 <div class="tools" id="tools" hidden>
 <input id="search" type="search" aria-label="Search"
- placeholder="Search names, types, initializers">
+ placeholder="Search names, types, initializers, lines of code">
 <label>Sort by <select id="sort">
 <option value="made">creation</option>
 <option value="name">name</option>

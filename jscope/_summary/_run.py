@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -23,7 +23,6 @@ from jscope._level import Outlet
 from jscope._names import is_in
 from jscope._params import PyTree
 from jscope._pass import Pass
-from jscope._record import Record
 from jscope._recorder import Recorder
 from jscope._spec import Args, Kwargs, Specs
 from jscope._transform import observe
@@ -92,10 +91,10 @@ class Run:
         self.sizes = sizes_of(jax.sharding.get_abstract_mesh())
 
 
-def opening_of(names: str, around: int) -> int:
-    """The number of the innermost opening among the names of an operation, else the one around."""
+def opening_of(names: str) -> int | None:
+    """The number of the innermost opening among the names of an operation, if there is one."""
     found = _MARKED.findall(names)
-    return int(found[-1]) if found else around
+    return int(found[-1]) if found else None
 
 
 class _Watcher(Recorder):
@@ -123,17 +122,27 @@ class _Watcher(Recorder):
         self._marks.pop().__exit__(None, None, None)
 
     def requested(
-        self, prefix: str, asked: Any, record: Record | None, raw: RawSites, **_: object
+        self,
+        prefix: str,
+        asked: object,
+        record: object,
+        raw: RawSites,
+        *,
+        names: Collection[str],
+        **_: object,
     ) -> None:
-        running, records, name = self._running, self._running.records, asked.name
+        records = self._running.records
         for made in itertools.islice(records, len(self._places), None):  # by a getter, several
             self._run.entries[made, False] = None
             self._places[made] = []
-        if record is None:  # a getter answered
-            name = records.renamed.get(name, name)
-            if name not in records:
-                return
-        place, places = running.calls.observe(running.level)[1], self._places[name]
+        for name in sorted(names):
+            if name in records:
+                self._found(name, raw)
+
+    def _found(self, name: str, raw: RawSites) -> None:
+        """Notes where a variable is asked for, the first time or again."""
+        running, places = self._running, self._places[name]
+        place = running.calls.observe(running.level)[1]
         if not any(is_rerun(other, place) for other in places if other):
             if places:
                 self._run.shares.setdefault(name, []).append(Share(self._asker(name), sites(raw)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from jscope import _jaxapi
 from jscope._arguments import bad_argument, check_size
 from jscope._outline import Entry, size_text
 from jscope._params import PyTree
+from jscope._spec import Args, Function, Kwargs
 from jscope._summary._cost import Costs
 from jscope._summary._facts import Row, ScopeRow, Total, rows_of, scopes_of, total_of
 from jscope._summary._graph import Graph, dot, graph_of, mermaid
@@ -35,8 +37,9 @@ class Summary:
         ``nbytes``, ``trainable``, ``partition``, ``device_nbytes``, ``initializer``,
         ``regularizer``, ``sites`` and ``shared_by``, the ``scope`` and ``sites`` of each later
         request.
-      scopes: One for each scope, the root first: ``name``, and of all that is in it ``size``,
-        ``nbytes``, ``flops`` and ``accessed``; ``inputs`` and ``outputs`` of its first call.
+      scopes: One for each scope, the root first: ``name``, the number of its ``calls``, and of all
+        that is in it ``size`` (``state_size`` of it not trainable), ``nbytes``, ``device_nbytes``,
+        ``flops`` and ``accessed``; ``inputs`` and ``outputs`` of its first call.
       total: ``size`` of what is trainable, ``state_size`` of what is not, ``nbytes``,
         ``device_nbytes``, ``flops``, ``accessed``, and ``dtypes``: bytes by dtype.
       depth: How many levels of scopes are drawn; None for all.
@@ -114,7 +117,8 @@ class Summary:
           ArgumentError: (ValueError, TypeError) ``path`` is none that ends in ``.html``.
           FileError: (ValueError, OSError) it cannot be written.
         """
-        if not isinstance(path, str | os.PathLike) or not str(path).endswith((".html", ".htm")):
+        is_path = isinstance(path, str | os.PathLike)
+        if not is_path or not str(path).lower().endswith((".html", ".htm")):
             raise bad_argument("path", path, 'the path of an HTML file, such as "model.html"')
         try:
             with open(path, "w", encoding="utf-8") as file:
@@ -130,6 +134,14 @@ def _cannot_write(path: str, error: OSError) -> FileError:
         path=path,
         offset=None,
     )
+
+
+def _fits(function: Function, args: Args, kwargs: Kwargs) -> bool:
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 @_jaxapi.entry
@@ -148,7 +160,8 @@ def summary(net: PyTree, /, *args: PyTree, depth: int | None = None, **kwargs: P
       *args: Arguments of its function; arrays are used for shape and dtype only, so
         ``jax.ShapeDtypeStruct`` will do.
       depth: How many levels of scopes are drawn, 1 or more; what is below is part of their numbers.
-      **kwargs: More arguments of the function.
+        An argument of the function that has this name is given by position.
+      **kwargs: More arguments of the function, which takes no params and no key here.
 
     Returns:
       A Summary. Print it, or ``.save("model.html")``.
@@ -173,7 +186,12 @@ def summary(net: PyTree, /, *args: PyTree, depth: int | None = None, **kwargs: P
         raise bad_argument("argument of summary", net, wanted, fix if callable(net) else None)
     if depth is not None:
         depth = check_size("depth", depth)
-    run = Run(net, args, kwargs)
+    try:
+        run = Run(net, args, kwargs)
+    except TypeError as error:
+        if not _fits(net.specs, args, kwargs):
+            error.add_note("summary takes what net.specs takes: no params, no state and no key.")
+        raise
     rows = rows_of(run)
     scopes = scopes_of(run, rows, Costs(run.jaxpr, run.openings))
     return Summary(run.title, rows, scopes, total_of(rows, scopes[0]), depth, tuple(run.entries))

@@ -20,6 +20,8 @@ NUMBERS = (2, 3, 4, 5)
 _ABOUT = HEADS.index("about")
 _GOES = ("accessed", "made at", "about", "FLOPs", "bytes", "size")
 """The columns that are left out of a narrow table, the first ones first."""
+_SHARED = 5
+"""How many shared variables are named below the table."""
 _LEAST = 24
 """How much of what is about a variable is worth a column."""
 
@@ -49,7 +51,8 @@ def text(title: str, tree: Tree, total: Total, depth: int | None, width: int) ->
     named = [("  " * line.depth + row[0], *row[1:]) for line, row in zip(lines, drawn, strict=True)]
     table = _fitted([HEADS, *named], width) if named else []
     first, last = heading(title, root), total_text(len(tree.rows), total)
-    return [*textwrap.wrap(first, width), *table, *textwrap.wrap(last, width)]
+    shared = textwrap.wrap(shared_text(tree.rows.values()), width)
+    return [*textwrap.wrap(first, width), *table, *textwrap.wrap(last, width), *shared]
 
 
 def cells(line: Line, row: Row | ScopeRow) -> tuple[str, ...]:
@@ -57,7 +60,8 @@ def cells(line: Line, row: Row | ScopeRow) -> tuple[str, ...]:
     size, nbytes = f"{row.size:,}", size_text(row.nbytes)
     if isinstance(row, ScopeRow):
         accessed = size_text(row.accessed) if row.accessed else ""
-        return line.label, "", size, nbytes, flops_text(row), accessed, exchanged(row), ""
+        about = ", ".join(about_scope(row))
+        return line.label, "", size, nbytes, flops_text(row), accessed, about, ""
     about = ", ".join(about_variable(row))
     kind = array_type(row.shape, row.dtype)
     return line.label, kind, size, nbytes, "", "", about, made_at(row)
@@ -79,22 +83,30 @@ def exchanged(row: ScopeRow) -> str:
     return f"{_shapes(row.inputs)} -> {_shapes(row.outputs)}"
 
 
+def about_scope(row: ScopeRow) -> Iterator[str]:
+    if row.calls > 1:
+        yield f"{row.calls:,} calls"
+    if row.inputs or row.outputs:
+        yield exchanged(row)
+
+
 def _shapes(shapes: Shapes) -> str:
     shown = list(map(describe, shapes[:3])) + ["..."] * (len(shapes) > 3)
     return ", ".join(shown) or "()"
 
 
 def about_variable(row: Row) -> Iterator[str]:
-    yield row.initializer
+    """What is read first comes first: a narrow table cuts the rest."""
     if not row.trainable:
         yield "state"
+    yield from sharing(row)
+    if row.partition is not None and row.device_nbytes != row.nbytes:
+        yield partition_text(row.partition)
+        if row.device_nbytes is not None:
+            yield f"{size_text(row.device_nbytes)} a device"
+    yield row.initializer
     if row.regularizer is not None:
         yield row.regularizer
-    if row.partition is not None:
-        yield partition_text(row.partition)
-    if row.device_nbytes is not None:
-        yield f"{size_text(row.device_nbytes)} a device"
-    yield from sharing(row)
 
 
 def partition_text(partition: PartitionSpec | str) -> str:
@@ -110,6 +122,18 @@ def sharing(row: Row) -> Iterator[str]:
         yield "shared by " + ", ".join(others)
     if again:
         yield f"used again{_times(again)}"
+
+
+def shared_text(rows: Iterable[Row]) -> str:
+    """Which variables are shared between scopes, and with which; nothing where none is."""
+    found = []
+    for row in rows:
+        home = row.name.rpartition("/")[0]
+        askers = dict.fromkeys(x.scope or "the root" for x in row.shared_by if x.scope != home)
+        if askers:
+            found.append(f"{row.name} by {', '.join(askers)}")
+    more = [f"and {len(found) - _SHARED:,} more"] if len(found) > _SHARED else []
+    return f"shared: {'; '.join([*found[:_SHARED], *more])}" if found else ""
 
 
 def _times(count: int) -> str:
