@@ -210,13 +210,27 @@ def test_an_empty_tree_beside_others_is_restored_by_managers_too(tmp_path: Path)
         chex.assert_trees_all_equal(found, tree)
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def leaves_coroutines(test: Any) -> Any:
+    """A test of what orbax refuses: it never awaits some then, which Python tells at any time."""
+
+    @functools.wraps(test)
+    def collected(**kwargs: Any) -> None:
+        test(**kwargs)
+        gc.collect()
+
+    for warning in (
+        "ignore:coroutine .* was never awaited:RuntimeWarning",
+        "ignore::pytest.PytestUnraisableExceptionWarning",
+    ):
+        collected = pytest.mark.filterwarnings(warning)(collected)
+    return collected
+
+
+@leaves_coroutines
 @pytest.mark.parametrize("api", APIS)
 def test_an_empty_tree_alone_is_refused_by_orbax(api: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Found empty item"):
         APIS[api][0](tmp_path / "a", js.Params({}))
-    gc.collect()  # of a coroutine that orbax never awaits then, which Python tells here
 
 
 # What orbax does with a checkpoint of 12 layers where 16 are wanted.
@@ -236,6 +250,7 @@ def abstract(tree: Any) -> Any:
     )
 
 
+@leaves_coroutines
 @pytest.mark.parametrize("api", APIS)
 @pytest.mark.parametrize("tree_of", [layers, stack])
 def test_orbax_refuses_other_layers_where_it_is_given_shapes(

@@ -441,7 +441,8 @@ def test_what_is_no_pair_is_refused() -> None:
 TWINS = {
     "jit": lambda: js.jit(abs)(1),
     "checkpoint": lambda: js.checkpoint(abs)(1),
-    "value_and_grad": lambda: js.grad(abs)(1.0),
+    "grad": lambda: js.grad(abs)(1.0),
+    "value_and_grad": lambda: js.value_and_grad(abs)(1.0),
     "vmap": lambda: js.vmap(abs)(X),
     "scan": lambda: js.scan(abs, 0, X),
     "map": lambda: js.map(abs, X, batch_size=1),
