@@ -2,9 +2,8 @@
 
 The model is that of ``char_lm.py``, which records the queries, keys and results of its heads by
 name. It is trained for a while, and then one captured pass shows where each head looks. To see what
-a head is worth, its results are planted as their mean, one head at a time, those of the others as
-they were, and the loss is taken again: nothing in the model knows of that. The summary of the model
-is saved as a page.
+a head is worth, the mean of its results is planted in their place, one head at a time, and the loss
+is taken again: nothing in the model knows of that. The summary of the model is saved as a page.
 
     pip install -e ".[examples]"
     python examples/look_inside.py      # a minute on two CPU cores; saves look_inside.png, .html
@@ -38,16 +37,18 @@ def patterns(query: jax.Array, key: jax.Array) -> jax.Array:
 def worth(params: js.Params, text: np.ndarray, sizes: Sizes, heads: jax.Array) -> np.ndarray:
     """By how many bits a character costs more without each head: [layers, heads].
 
-    ``heads`` are their results, [layers, batch, time, heads, depth]. The mean of one is planted,
-    and all others as they are: later heads do not make up for it, nor suffer from it.
+    ``heads`` are their results, [layers, batch, time, heads, depth], of which the mean is planted;
+    what comes later in the model follows from it.
     """
-    mean = heads.mean(axis=(1, 2), keepdims=True)
+    means = heads.mean(axis=(1, 2))
 
     @jax.jit
     def planted(layer: int, head: int) -> jax.Array:
-        is_it = jnp.zeros(heads.shape, bool).at[layer, :, :, head].set(True)
-        values = {f"{SCOPE}/heads": jnp.where(is_it, mean, heads)}
-        return js.plant(values)(bits.__wrapped__)(params, text, sizes)
+        def change(value: jax.Array, number: jax.Array) -> jax.Array:  # of the layer of this number
+            is_it = (number == layer) & (jnp.arange(sizes.heads) == head)
+            return jnp.where(is_it[None, None, :, None], means[number][None, None], value)
+
+        return js.plant({f"{SCOPE}/heads": change})(bits.__wrapped__)(params, text, sizes)
 
     names = [(layer, head) for layer in range(sizes.layers) for head in range(sizes.heads)]
     costs = [float(planted(*name)) for name in tqdm(names, unit="head")]

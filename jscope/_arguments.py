@@ -70,6 +70,17 @@ def as_array(argument: str, value: object) -> jax.Array:
         raise bad_argument(argument, value, "a number that JAX's default dtype can hold") from None
 
 
+def can_take(function: Callable[..., object], *args: object, **kwargs: object) -> bool:
+    """Whether a function can be called with these arguments, as far as its signature tells."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:  # it has none
+        return True
+    return True
+
+
 def number(
     argument: str, value: Any, *, least: float = -math.inf, above: float = -math.inf
 ) -> float:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_array, bad_argument
+from jscope._arguments import as_array, bad_argument, can_take
 from jscope._bars import outlets
 from jscope._cache_key import TraceGuard
 from jscope._calls import Place
@@ -25,7 +25,7 @@ from jscope._names import check_name, join, not_text
 from jscope._params import PyTree
 from jscope._pass import Pass, Sink
 from jscope._report import describe, report_at, where
-from jscope.errors import CheckError, Site, TransformError
+from jscope.errors import ArgumentError, CheckError, Site, TransformError
 
 T = TypeVar("T")
 
@@ -131,9 +131,8 @@ def _ask(
             raise _stays(name, outlet.bar, running.here())
         new = seer.planted.get(name)
         if callable(new):
-            found = new(compute() if planted is None else planted)
-            arrays = jax.tree.map(functools.partial(as_array, f"value planted as {name}"), found)
-            planted = _fit(running, name, arrays, shapes)
+            value = compute() if planted is None else planted
+            planted = _given(running, name, new, value, shapes, outlet.axes)
         elif name in seer.planted:  # of two the outer one, which was planted later
             planted = _part(running, name, new, shapes, outlet.axes)
         else:
@@ -153,7 +152,9 @@ def _part(
     """What is planted for this iteration of the loops around."""
     sizes = tuple([axis.size for axis in axes])
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(sizes + leaf.shape, leaf.dtype), shapes)
-    _fit(running, name, planted, wanted, len(sizes))
+    if not _fits(planted, wanted):
+        loops = f"the first {_axes(len(sizes))}" if sizes else None
+        raise _unfit(f"value planted as {name} is", name, planted, wanted, running.here(), loops)
     if 0 in sizes:  # nothing runs that could be given a part
         return None
 
@@ -165,16 +166,36 @@ def _part(
     return jax.tree.map(part, planted)
 
 
-def _fit(running: Pass, name: str, planted: PyTree, wanted: PyTree, loops: int = 0) -> PyTree:
-    """Checks what is planted; ``loops`` is how many first axes are of loops."""
+def _given(
+    running: Pass,
+    name: str,
+    function: Callable[..., PyTree],
+    value: PyTree,
+    shapes: PyTree,
+    axes: Sequence[Axis],
+) -> PyTree:
+    """What a planted function gives for a value of this iteration of the loops around."""
+    numbers = [axis.number() for axis in axes]
+    if not can_take(function, value, *numbers):
+        raise _cannot_take(name, function, len(axes))
+    found = function(value, *numbers)
+    given = jax.tree.map(functools.partial(as_array, f"result of what is planted as {name}"), found)
+    if not _fits(given, shapes):
+        what = f"function planted as {name} returns"
+        raise _unfit(what, name, given, shapes, running.here(), None)
+    return given
+
+
+def _fits(planted: PyTree, wanted: PyTree) -> bool:
     facts = [
         (jax.tree.structure(tree), [describe(leaf) for leaf in jax.tree.leaves(tree)])
         for tree in (wanted, planted)
     ]
-    if facts[0] != facts[1]:
-        shown = [str(jax.tree.map(describe, tree)) for tree in (wanted, planted)]
-        raise _unfit(name, shown[0], shown[1], loops, running.here())
-    return planted
+    return facts[0] == facts[1]
+
+
+def _axes(count: int) -> str:
+    return "axis is that of the loop around it" if count == 1 else f"{count} axes are of loops"
 
 
 def connect(running: Pass) -> dict[tuple[Seer, str], PyTree] | None:
@@ -218,14 +239,25 @@ def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
     )
 
 
-def _unfit(name: str, wanted: str, found: str, loops: int, sites: tuple[Site, ...]) -> CheckError:
-    axes = "the first axis is that" if loops == 1 else f"the first {loops} axes are those"
+def _unfit(
+    what: str, name: str, found: PyTree, wanted: PyTree, sites: tuple[Site, ...], loops: str | None
+) -> CheckError:
+    shown = [str(jax.tree.map(describe, tree)) for tree in (wanted, found)]
     return CheckError(
-        f"The value planted as {name} is {found}, and what is recorded is {wanted}.",
+        f"The {what} {shown[1]}, and what is recorded is {shown[0]}.",
         {
             "asked": f"at {where(sites)}",
-            "loops": f"{axes} of the loops around it" if loops else None,
-            "fix": "plant a value of that structure, shape and dtype, as jscope.capture shows it.",
+            "loops": loops,
+            "fix": "plant a value of that structure, shape and dtype, as jscope.capture shows it."
+            if what.startswith("value")
+            else "return a value of that structure, shape and dtype.",
         },
-        mismatched={name: (wanted, found)},
+        mismatched={name: (shown[0], shown[1])},
     )
+
+
+def _cannot_take(name: str, function: object, loops: int) -> ArgumentError:
+    each = " and the number of the iteration of each loop around it, outermost first"
+    wanted = f"a function of what is recorded{each * bool(loops)}"
+    call = ", ".join(["value", *["number"] * loops])
+    return bad_argument(f"function planted as {name}", function, wanted, f"make it f({call}).")

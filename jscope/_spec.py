@@ -191,10 +191,14 @@ class Specs(Mapping[str, VariableSpec]):
 
 def _about(spec: VariableSpec) -> str:
     """What a notebook says of a variable beside its type."""
-    made = "computed" if spec.initializer is None else short(spec.initializer)
     state = "" if spec.trainable else "state"
     laid_out = "" if spec.partition is None else show(spec.partition)
-    return ", ".join(filter(None, [state, laid_out, made]))
+    return ", ".join(filter(None, [state, laid_out, initial(spec)]))
+
+
+def initial(spec: VariableSpec) -> str:
+    """The initializer of a variable, in a word."""
+    return "computed" if spec.initializer is None else short(spec.initializer)
 
 
 def refuse_as_tree(specs: Specs) -> NoReturn:

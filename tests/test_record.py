@@ -22,6 +22,7 @@ import jscope as js
 from jscope import _cache_key, _capture, errors
 from jscope._hlo import canonical
 from jscope._pass import Pass
+from jscope._report import brief
 
 Block = Callable[[jax.Array], jax.Array]
 
@@ -32,9 +33,9 @@ def block(x: jax.Array) -> jax.Array:
     return 2 * hidden
 
 
-def in_scopes(f: Block) -> Block:
+def in_scopes(f: Block, count: int = 2) -> Block:
     def program(x: jax.Array) -> jax.Array:
-        for index in range(2):
+        for index in range(count):
             with js.variable_scope(f"layer_{index}"):
                 x = f(x)
         return x
@@ -176,9 +177,36 @@ def test_a_function_is_planted_in_every_iteration(program: str) -> None:
     net = js.transform(in_scopes(twin(block)))
     params = net.init(0, X)
     _, seen = js.capture(net.apply)(params, None, X)
-    planted = js.plant(dict.fromkeys(seen, lambda hidden: 3 * hidden))(net.apply)
+    planted = js.plant(dict.fromkeys(seen, lambda hidden, *_: 3 * hidden))(net.apply)
     wanted = js.transform(in_scopes(twin(changed))).apply(params, None, X)
     chex.assert_trees_all_close(jax.jit(planted)(params, None, X), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("twin", ["scan", "map", "vmap", "layer_stack", "stack in a scan"])
+def test_a_planted_function_is_told_which_iteration_it_is_in(twin: str) -> None:
+    wrap = (AXIS | {"stack in a scan": lambda f: AXIS["scan, carry"](js.layer_stack(3)(f))})[twin]
+    net = js.transform(wrap(block))
+    params = net.init(0, X)
+    _, seen = js.capture(net.apply)(params, None, X)
+    sizes = seen["hidden"].shape[:-1]
+
+    def tell(hidden: jax.Array, *numbers: jax.Array) -> jax.Array:
+        code = sum(10**place * number for place, number in enumerate(numbers))
+        return jnp.zeros_like(hidden) + jnp.asarray(code, hidden.dtype)
+
+    _, found = js.capture(js.plant({"hidden": tell})(net.apply))(params, None, X)
+    wanted = sum(10**place * numbers for place, numbers in enumerate(np.indices(sizes)))
+    np.testing.assert_array_equal(found["hidden"], wanted[..., None] + np.zeros(3))
+
+
+def test_one_layer_of_a_stack_is_changed_as_in_the_loop() -> None:
+    stack, loop = js.transform(js.layer_stack(3)(block)), js.transform(in_scopes(block, 3))
+    params = stack.init(0, X)
+    layers = {f"layer_{i}": {"w": params["w"][i]} for i in range(3)}
+    change = lambda hidden, number: jnp.where(number == 1, 0 * hidden, hidden)  # noqa: E731
+    found = js.plant({"hidden": change})(stack.apply)(params, None, X)
+    wanted = js.plant({"layer_1/hidden": lambda hidden: 0 * hidden})(loop.apply)(layers, None, X)
+    chex.assert_trees_all_close(found, wanted, rtol=1e-6)
 
 
 def test_functions_are_planted_on_what_inner_plants_left() -> None:
@@ -785,6 +813,7 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
     params = net.init(0, X)
     stack = js.transform(js.layer_stack(2)(block))
     stacked = stack.init(0, X)
+    change = lambda hidden: 2 * hidden  # noqa: E731
     asked = "<asked>\n"
     named = lambda name: lambda: js.transform(lambda: js.record(name, X)).apply({}, None)  # noqa: E731
     fix = "  fix:    plant a value of that structure, shape and dtype, as jscope.capture shows it."
@@ -841,16 +870,25 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
             "str.\n  fix:    plant under each of the names that jscope.capture(f, pattern) shows.",
         ),
         "a function that gives another shape": (
-            lambda: js.plant({"hidden": lambda hidden: hidden[:2]})(stack.apply)(stacked, None, X),
+            lambda: js.plant({"hidden": lambda x, _: x[:2]})(stack.apply)(stacked, None, X),
             errors.CheckError,
-            "The value planted as hidden is float32[2], and what is recorded is "
-            f"float32[3].\n{asked}{fix}",
+            "The function planted as hidden returns float32[2], and what is recorded is "
+            f"float32[3].\n{asked}  fix:    return a value of that structure, shape and dtype.",
         ),
         "a function that gives no array": (
-            lambda: js.plant({"hidden": str})(stack.apply)(stacked, None, X),
+            lambda: js.plant({"layer_0/hidden": lambda x: str(x.shape)})(net.apply)(
+                params, None, X
+            ),
             errors.ArgumentError,
-            "The value planted as hidden must be an array or a number, got "
-            "'JitTracer(float32[3])' of type str.",
+            "The result of what is planted as layer_0/hidden must be an array or a number, got '(3,)' "
+            "of type str.",
+        ),
+        "a function that takes no number of the loop": (
+            lambda: js.plant({"hidden": change})(stack.apply)(stacked, None, X),
+            errors.ArgumentError,
+            "The function planted as hidden must be a function of what is recorded and the number of "
+            f"the iteration of each loop around it, outermost first, got {brief(change)} of type "
+            "function.\n  fix:    make it f(value, number).",
         ),
         "no array to record": (
             lambda: js.capture(js.transform(lambda: js.record("x", "text")).apply)({}, None),
@@ -899,7 +937,7 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
             lambda: js.plant({"hidden": X})(stack.apply)(stacked, None, X),
             errors.CheckError,
             "The value planted as hidden is float32[3], and what is recorded is "
-            f"float32[2,3].\n{asked}  loops:  the first axis is that of the loops around it\n{fix}",
+            f"float32[2,3].\n{asked}  loops:  the first axis is that of the loop around it\n{fix}",
         ),
     }
 

@@ -77,7 +77,7 @@ def test_a_summary_as_text(wide: Callable[[int], None]) -> None:
         "head/                         1    4 B  1.6 k    2.5 kB  float32[1,5,8] -> float32[1,5,20]\n"
         "  steps     int32[]           1    4 B                   state, constant                            FILE:N\n"
         "4 variables, 232 parameters and 1 of state, 932 B: float32 928 B, int32 4 B; 2.9 k FLOPs\n"
-        "shared: embed/table by head"
+        "shared: embed/table by head (FILE:N)"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_shorter_ones(wide: Callable[[i
         "    kernel  float32[8,8]     64  256 B         used again, glorot_uniform, l2..."
     )
     wide(40)
-    assert str(js.summary(TIED, IDS)).splitlines() == [
+    assert without_lines(str(js.summary(TIED, IDS))).splitlines() == [
         "tied: int32[1,5] -> float32[1,5,20]",
         "name        type           size  bytes",
         "embed/                      160  640 B",
@@ -104,6 +104,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_shorter_ones(wide: Callable[[i
         "state, 932 B: float32 928 B, int32 4 B;",
         "2.9 k FLOPs",
         "shared: embed/table by head",
+        "(FILE:N)",
     ]
     for width in range(12, 130, 7):
         wide(width)
@@ -113,14 +114,14 @@ def test_a_narrow_terminal_gets_fewer_columns_and_shorter_ones(wide: Callable[[i
 def test_depth_folds_scopes_into_their_numbers(wide: Callable[[int], None]) -> None:
     wide(90)
     found = js.summary(TIED, IDS, depth=1)
-    assert str(found) == (
+    assert without_lines(str(found)) == (
         "tied: int32[1,5] -> float32[1,5,20]\n"
         "name    size  bytes  FLOPs  accessed  about\n"
         "embed/   160  640 B            950 B  int32[1,5] -> float32[1,5,8]\n"
         "block/    72  288 B  1.3 k    2.5 kB  2 calls, float32[1,5,8] -> float32[1,5,8]\n"
         "head/      1    4 B  1.6 k    2.5 kB  float32[1,5,8] -> float32[1,5,20]\n"
         "4 variables, 232 parameters and 1 of state, 932 B: float32 928 B, int32 4 B; 2.9 k FLOPs\n"
-        "shared: embed/table by head"
+        "shared: embed/table by head (FILE:N)"
     )
     assert len(found.rows) == 4  # for programs all are there
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 from jscope._layout import Sizes, parts, show
 from jscope._outline import scopes_around, totals
 from jscope._report import short
-from jscope._spec import DType, Shape, VariableSpec
+from jscope._spec import DType, Shape, VariableSpec, initial
 from jscope._summary._cost import Costs, Shapes
 from jscope._summary._run import Run, Share
 from jscope.errors import Site
@@ -122,7 +122,7 @@ def _row(spec: VariableSpec, run: Run) -> Row:
         spec.trainable,
         partition if isinstance(partition, PartitionSpec | None) else show(partition),
         _device_nbytes(nbytes, partition, run.sizes),
-        "computed" if spec.initializer is None else short(spec.initializer),
+        initial(spec),
         None if spec.regularizer is None else short(spec.regularizer),
         spec.sites,
         tuple(run.shares.get(spec.name, ())),

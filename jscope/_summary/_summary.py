@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 from jscope import _jaxapi
-from jscope._arguments import bad_argument, check_size
+from jscope._arguments import bad_argument, can_take, check_size
 from jscope._outline import Entry, size_text
-from jscope._params import PyTree
-from jscope._spec import Args, Function, Kwargs
+from jscope._params import Params, PyTree
 from jscope._summary._cost import Costs
 from jscope._summary._facts import Row, ScopeRow, Total, rows_of, scopes_of, total_of
 from jscope._summary._graph import Graph, dot, graph_of, mermaid
@@ -136,14 +134,6 @@ def _cannot_write(path: str, error: OSError) -> FileError:
     )
 
 
-def _fits(function: Function, args: Args, kwargs: Kwargs) -> bool:
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError:
-        return False
-    return True
-
-
 @_jaxapi.entry
 def summary(net: PyTree, /, *args: PyTree, depth: int | None = None, **kwargs: PyTree) -> Summary:
     """What a network is made of: its variables and scopes, who shares what, what they cost.
@@ -188,8 +178,9 @@ def summary(net: PyTree, /, *args: PyTree, depth: int | None = None, **kwargs: P
         depth = check_size("depth", depth)
     try:
         run = Run(net, args, kwargs)
-    except TypeError as error:
-        if not _fits(net.specs, args, kwargs):
+    except Exception as error:
+        given = any(isinstance(x, Params) for x in args)
+        if given or not can_take(net.specs, *args, **kwargs):
             error.add_note("summary takes what net.specs takes: no params, no state and no key.")
         raise
     rows = rows_of(run)

@@ -14,6 +14,7 @@ from jscope._outline import Entry, Line, columns, number_text, outline, size_tex
 from jscope._report import array_type, describe
 from jscope._summary._cost import Shapes
 from jscope._summary._facts import Row, ScopeRow, Total
+from jscope.errors import Site
 
 HEADS = ("name", "type", "size", "bytes", "FLOPs", "accessed", "about", "made at")
 NUMBERS = (2, 3, 4, 5)
@@ -64,7 +65,7 @@ def cells(line: Line, row: Row | ScopeRow) -> tuple[str, ...]:
         return line.label, "", size, nbytes, flops_text(row), accessed, about, ""
     about = ", ".join(about_variable(row))
     kind = array_type(row.shape, row.dtype)
-    return line.label, kind, size, nbytes, "", "", about, made_at(row)
+    return line.label, kind, size, nbytes, "", "", about, _place(row.sites)
 
 
 def heading(title: str, root: ScopeRow) -> str:
@@ -129,9 +130,13 @@ def shared_text(rows: Iterable[Row]) -> str:
     found = []
     for row in rows:
         home = row.name.rpartition("/")[0]
-        askers = dict.fromkeys(x.scope or "the root" for x in row.shared_by if x.scope != home)
+        askers: dict[str, str] = {}
+        for share in row.shared_by:
+            if share.scope != home:
+                asker = f"{share.scope or 'the root'} ({_place(share.sites)})"
+                askers.setdefault(share.scope, asker)
         if askers:
-            found.append(f"{row.name} by {', '.join(askers)}")
+            found.append(f"{row.name} by {', '.join(askers.values())}")
     more = [f"and {len(found) - _SHARED:,} more"] if len(found) > _SHARED else []
     return f"shared: {'; '.join([*found[:_SHARED], *more])}" if found else ""
 
@@ -140,11 +145,11 @@ def _times(count: int) -> str:
     return f" ({count} times)" if count > 1 else ""
 
 
-def made_at(row: Row) -> str:
+def _place(sites: Sequence[Site]) -> str:
     """``model.py:12``."""
-    if not row.sites:
-        return ""
-    place = str(row.sites[0]).rpartition(" in ")[0]
+    if not sites:
+        return "an unknown place"
+    place = str(sites[0]).rpartition(" in ")[0]
     return place.replace("\\", "/").rpartition("/")[2]
 
 
