@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import numbers
@@ -70,15 +71,9 @@ def as_array(argument: str, value: object) -> jax.Array:
         raise bad_argument(argument, value, "a number that JAX's default dtype can hold") from None
 
 
-def can_take(function: Callable[..., object], *args: object, **kwargs: object) -> bool:
-    """Whether a function can be called with these arguments, as far as its signature tells."""
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError:
-        return False
-    except ValueError:  # it has none
-        return True
-    return True
+def as_arrays(argument: str, tree: Any) -> Any:
+    """``as_array`` of every leaf."""
+    return jax.tree.map(functools.partial(as_array, argument), tree)
 
 
 def number(

@@ -163,7 +163,7 @@ def _place(bar: Transform | Bar) -> str:
 
 
 def _instead(bar: Transform, *, why: str) -> str:
-    if bar.name == "jax.named_call":
+    if bar == NAMED_CALL:
         return "open `with jax.named_scope(name):` instead, which is no function of its own."
     twin = bar.name.rpartition(".")[2]
     if twin == "vmap" and "state" in why:

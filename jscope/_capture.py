@@ -8,10 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
-import jax
-
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_array, bad_argument
+from jscope._arguments import as_arrays, bad_argument
 from jscope._cache_key import TraceGuard
 from jscope._calls import Calls, Place
 from jscope._keys import Keys
@@ -25,7 +23,7 @@ from jscope._report import near_names, quoted, some_of
 from jscope._seeing import ways_from
 from jscope._spec import Args, Kwargs
 from jscope.errors import EmptySelectionError
-from jscope.tree._patterns import Pattern, choose, is_glob, predicate, show
+from jscope.tree._patterns import Pattern, as_text, choose, is_glob, predicate, show
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,9 +139,7 @@ def plant(values: Mapping[str, PyTree]) -> Callable[[Callable[P, R]], Callable[P
             raise bad_argument("name of a planted value", name, "a full name, not a pattern", _EACH)
         check_name(name, "record")
     planted = {
-        name: value
-        if callable(value)
-        else jax.tree.map(functools.partial(as_array, f"value planted as {name}"), value)
+        name: value if callable(value) else as_arrays(f"value planted as {name}", value)
         for name, value in values.items()
     }
 
@@ -258,7 +254,7 @@ def _empty(pattern: Pattern) -> EmptySelectionError:
     return EmptySelectionError(
         f"The pattern {show(pattern)} selects nothing: nothing was recorded.",
         {"fix": "call net.apply in the function, of a net with jscope.record or jscope.layers."},
-        pattern=pattern if isinstance(pattern, str) else show(pattern),
+        pattern=as_text(pattern),
         near=(),
     )
 

@@ -7,7 +7,6 @@ Where there is no seer nothing is kept, and no trace differs.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_array, bad_argument, can_take
+from jscope._arguments import as_arrays, bad_argument, can_call
 from jscope._bars import outlets
 from jscope._cache_key import TraceGuard
 from jscope._calls import Place
@@ -153,8 +152,7 @@ def _part(
     sizes = tuple([axis.size for axis in axes])
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(sizes + leaf.shape, leaf.dtype), shapes)
     if not _fits(planted, wanted):
-        loops = f"the first {_axes(len(sizes))}" if sizes else None
-        raise _unfit(f"value planted as {name} is", name, planted, wanted, running.here(), loops)
+        raise _unfit(_VALUE, name, planted, wanted, running.here(), _first(len(sizes)))
     if 0 in sizes:  # nothing runs that could be given a part
         return None
 
@@ -176,13 +174,12 @@ def _given(
 ) -> PyTree:
     """What a planted function gives for a value of this iteration of the loops around."""
     numbers = [axis.number() for axis in axes]
-    if not can_take(function, value, *numbers):
+    if not can_call(function, value, *numbers):
         raise _cannot_take(name, function, len(axes))
     found = function(value, *numbers)
-    given = jax.tree.map(functools.partial(as_array, f"result of what is planted as {name}"), found)
+    given = as_arrays(f"result of what is planted as {name}", found)
     if not _fits(given, shapes):
-        what = f"function planted as {name} returns"
-        raise _unfit(what, name, given, shapes, running.here(), None)
+        raise _unfit(_RESULT, name, given, shapes, running.here())
     return given
 
 
@@ -192,10 +189,6 @@ def _fits(planted: PyTree, wanted: PyTree) -> bool:
         for tree in (wanted, planted)
     ]
     return facts[0] == facts[1]
-
-
-def _axes(count: int) -> str:
-    return "axis is that of the loop around it" if count == 1 else f"{count} axes are of loops"
 
 
 def connect(running: Pass) -> dict[tuple[Seer, str], PyTree] | None:
@@ -239,21 +232,38 @@ def _leaked(name: str, sites: tuple[Site, ...]) -> TransformError:
     )
 
 
+_VALUE = (
+    "The value planted as {} is",
+    "plant a value of that structure, shape and dtype, as jscope.capture shows it.",
+)
+_RESULT = (
+    "The function planted as {} returns",
+    "return a value of that structure, shape and dtype.",
+)
+
+
 def _unfit(
-    what: str, name: str, found: PyTree, wanted: PyTree, sites: tuple[Site, ...], loops: str | None
+    what: tuple[str, str],
+    name: str,
+    found: PyTree,
+    wanted: PyTree,
+    sites: tuple[Site, ...],
+    loops: str | None = None,
 ) -> CheckError:
+    """``what`` is how the error begins and what to do, ``loops`` what is said of first axes."""
+    begins, fix = what
     shown = [str(jax.tree.map(describe, tree)) for tree in (wanted, found)]
     return CheckError(
-        f"The {what} {shown[1]}, and what is recorded is {shown[0]}.",
-        {
-            "asked": f"at {where(sites)}",
-            "loops": loops,
-            "fix": "plant a value of that structure, shape and dtype, as jscope.capture shows it."
-            if what.startswith("value")
-            else "return a value of that structure, shape and dtype.",
-        },
+        f"{begins.format(name)} {shown[1]}, and what is recorded is {shown[0]}.",
+        {"asked": f"at {where(sites)}", "loops": loops, "fix": fix},
         mismatched={name: (shown[0], shown[1])},
     )
+
+
+def _first(loops: int) -> str | None:
+    if loops > 1:
+        return f"the first {loops} axes are of loops"
+    return "the first axis is that of the loop around it" if loops else None
 
 
 def _cannot_take(name: str, function: object, loops: int) -> ArgumentError:

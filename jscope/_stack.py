@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 
 from jscope import _pass
-from jscope._arguments import as_array, bad_argument, check_flag, check_size
+from jscope._arguments import as_arrays, bad_argument, check_flag, check_size
 from jscope._layout import laid_like
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
@@ -72,7 +72,7 @@ def layer_stack(
             if len(xs) > 1 or others:
                 wanted = "a carry, and xs or not; bind others by functools.partial(block, ...)"
                 raise bad_argument("arguments of a layer stack", (*xs, others), wanted)
-            xs = jax.tree.map(lambda leaf: as_array("xs of layer_stack", leaf), xs)
+            xs = as_arrays("xs of layer_stack", xs)
             for leaf in jax.tree.leaves(xs):
                 if leaf.shape[:1] != (n,):
                     raise bad_argument("xs of layer_stack", leaf, f"arrays [{n}, ...]")
@@ -93,7 +93,7 @@ def _scan(
     xs: Args,
 ) -> PyTree:
     lift = Lift(running)
-    carry = jax.tree.map(lambda leaf: strong(as_array("carry of layer_stack", leaf)), carry)
+    carry = jax.tree.map(strong, as_arrays("carry of layer_stack", carry))
     given = jax.tree.map(describe, carry)
     numbers = lift.numbers(n)
     layer = lift.pure(block, axis=n, sizes=(n,))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from child import output_of
 
 HERE = Path(__file__).parent
 
@@ -24,9 +23,4 @@ def on_eight_devices(script: str, *, optimized: bool = False) -> Any:
     flags = "--xla_force_host_platform_device_count=8"
     flags += "" if optimized else " --xla_backend_optimization_level=0"
     own = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(HERE.parent)}
-    command = [sys.executable, "-W", "ignore", str(HERE / script)]
-    done = subprocess.run(
-        command, env={**os.environ, **own}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
+    return json.loads(output_of("-W", "ignore", HERE / script, **own))

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from child import output_of
 
 import jscope as js
 from jscope.testing import assert_traced_once
@@ -441,15 +441,9 @@ def test_sharded_lm_learns_on_eight_devices_what_it_learns_on_one(processes, tmp
     small = {"steps": 3, "batch": 8, "context": 16, "width": 32, "layers": 2, "heads": 2}
     options = [f"--{name}={size}" for name, size in {**small, "processes": processes}.items()]
     picture = tmp_path / "sharded_lm.png"
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / "sharded_lm.py", *options, "--picture", picture],
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    said = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]
+    arguments = [EXAMPLES / "sharded_lm.py", *options, "--picture", picture]
+    lines = output_of(*arguments, PYTHONPATH=str(EXAMPLES.parent)).splitlines()
+    said = [line for line in lines if not line.startswith("[Gloo]")]
     assert said[0] == "8 devices of kind cpu, {'data': 2, 'fsdp': 2, 'model': 2}"
     losses = [line.split()[2:] for line in said if line.startswith("step ")]
     assert len(losses) == 3

@@ -8,13 +8,12 @@ import itertools
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
+from child import output_of
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -88,14 +87,8 @@ def test_a_guide_runs_from_top_to_bottom(guide: Path) -> None:
 @pytest.mark.parametrize("guide", OWN_DEVICES, ids=lambda path: path.stem)
 def test_a_guide_with_devices_of_its_own_runs_in_a_process_of_its_own(guide: Path) -> None:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-c", f"import test_guides as t; t.run_guide(t.Path({str(guide)!r}))"],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    code = f"import test_guides as t; t.run_guide(t.Path({str(guide)!r}))"
+    output_of("-c", code, JAX_PLATFORMS="cpu", PYTHONPATH=paths)
 
 
 def shown(cells: list[Any]) -> list[Any]:
@@ -114,12 +107,8 @@ def shown(cells: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_what_it_says(notebook: Path, tmp_path: Path) -> None:
     to = tmp_path / "found.ipynb"
-    command = [sys.executable, "-m", "jupyter", "execute", str(notebook), f"--output={to}"]
     own = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
-    done = subprocess.run(
-        command, env={**os.environ, **own}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    output_of("-m", "jupyter", "execute", notebook, f"--output={to}", **own)
     found, told = (json.loads(path.read_text())["cells"] for path in (to, notebook))
     assert shown(found) == shown(told)
     assert len(shown(told)) > 5

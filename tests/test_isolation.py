@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from cases import KINDS, PROGRAMS, TRANSFORMS, X, block, wrapped
+from child import output_of
 from test_twins import LOOPS, ONCE
 from test_twins import block as stateful_block
 
@@ -92,16 +93,8 @@ def all_kept() -> dict[str, tuple[bool, bool, bool]]:
     code = (
         "import json, test_isolation as t; print(json.dumps({f: t.kept(f) for f in t.TRANSFORMS}))"
     )
-    paths = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
+    own = {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    return json.loads(output_of("-W", "ignore", "-c", code, **own))
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

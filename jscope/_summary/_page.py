@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import operator
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -48,7 +49,7 @@ class Page(NamedTuple):
         drawn = _markup.tree(
             lines,
             [HEADS[0], *_IN_NOTEBOOKS],
-            lambda line: [self._cells(line)[number] for number in shown],
+            lambda line: operator.itemgetter(*shown)(self._cells(line)),
             numbers=[number for number, cell in enumerate(shown) if cell in _NUMBERS],
             wide=[_IN_NOTEBOOKS.index(head) for head in ("type", "size", "about")],
             details=lambda line: _details(self.tree.rows[line.name], unlinked),

@@ -135,14 +135,14 @@ class _Watcher(Recorder):
         for made in itertools.islice(records, len(self._places), None):  # by a getter, several
             self._run.entries[made, False] = None
             self._places[made] = []
+        place = self._running.calls.observe(self._running.level)[1]
         for name in sorted(names):
             if name in records:
-                self._found(name, raw)
+                self._found(name, place, raw)
 
-    def _found(self, name: str, raw: RawSites) -> None:
+    def _found(self, name: str, place: Place, raw: RawSites) -> None:
         """Notes where a variable is asked for, the first time or again."""
-        running, places = self._running, self._places[name]
-        place = running.calls.observe(running.level)[1]
+        places = self._places[name]
         if not any(is_rerun(other, place) for other in places if other):
             if places:
                 self._run.shares.setdefault(name, []).append(Share(self._asker(name), sites(raw)))

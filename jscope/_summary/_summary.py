@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jscope import _jaxapi
-from jscope._arguments import bad_argument, can_take, check_size
+from jscope._arguments import bad_argument, can_call, check_size
 from jscope._outline import Entry, size_text
 from jscope._params import Params, PyTree
 from jscope._summary._cost import Costs
@@ -180,7 +180,7 @@ def summary(net: PyTree, /, *args: PyTree, depth: int | None = None, **kwargs: P
         run = Run(net, args, kwargs)
     except Exception as error:
         given = any(isinstance(x, Params) for x in args)
-        if given or not can_take(net.specs, *args, **kwargs):
+        if given or not can_call(net.specs, *args, **kwargs):
             error.add_note("summary takes what net.specs takes: no params, no state and no key.")
         raise
     rows = rows_of(run)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import re
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeAlias, TypeGuard
 
-from jscope._arguments import bad_argument
+from jscope._arguments import bad_argument, can_call
 from jscope._params import PyTree
 from jscope._report import near_names, quoted, some_of
 from jscope.errors import EmptySelectionError
@@ -68,7 +67,7 @@ def _taken(pattern: Pattern, names: Sequence[str], *, has_choice: bool) -> Empty
             "fix": "the first pattern that matches takes a name: put the narrower pattern first."
             + _CHOICE * has_choice,
         },
-        pattern=_text(pattern),
+        pattern=as_text(pattern),
         near=tuple(names[:3]),
     )
 
@@ -90,7 +89,7 @@ def show(pattern: Pattern) -> str:
     return f"{getattr(pattern, '__name__', type(pattern).__name__)} (a function)"
 
 
-def _text(pattern: Pattern) -> str:
+def as_text(pattern: Pattern) -> str:
     return pattern if isinstance(pattern, str) else show(pattern)
 
 
@@ -117,7 +116,7 @@ def _predicate(pattern: Pattern) -> Predicate:
         case re.Pattern() if isinstance(pattern.pattern, str):
             regex = pattern
             return lambda name, leaf: regex.search(name)
-        case _ if callable(pattern) and _takes_two(pattern):
+        case _ if callable(pattern) and can_call(pattern, "", None):
             return pattern
     raise bad_argument(
         "pattern",
@@ -125,16 +124,6 @@ def _predicate(pattern: Pattern) -> Predicate:
         "a path, a glob, a compiled regular expression of text, a function of (name, leaf), or a "
         "list of these",
     )
-
-
-def _takes_two(fn: Predicate) -> bool:
-    try:
-        inspect.signature(fn).bind("", None)
-    except TypeError:
-        return False
-    except ValueError:  # a builtin that does not tell
-        return True
-    return True
 
 
 def _part(part: str) -> Part:
@@ -161,7 +150,7 @@ def _refusal(
     else:
         kind = "list" if _is_list(pattern) else "function"
     return _nothing(
-        _text(pattern),
+        as_text(pattern),
         show(pattern),
         kind,
         held=held,
