@@ -16,6 +16,7 @@ Both save sharded_lm.png. On a cluster, the same line on each host, with a numbe
 """
 
 import argparse
+import os
 import socket
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def start(processes: int, address: str | None, index: int | None) -> None:
     """Asks for host devices, eight in all, and meets the other processes."""
     jax.config.update("jax_num_cpu_devices", max(1, 8 // processes))  # before JAX looks for any
     if processes > 1:
+        # Gloo tells of its connections in pieces of lines: to stderr, away from what we print.
+        sys.stdout = open(os.dup(1), "w", encoding=sys.stdout.encoding)  # noqa: SIM115
+        os.dup2(2, 1)
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, processes, index)
 
