@@ -100,8 +100,9 @@ def plant(values: Mapping[str, PyTree]) -> Callable[[Callable[P, R]], Callable[P
     Args:
       values: Full name -> value, of the structure, shape and dtype of what is recorded; or a
         function of what is recorded that returns such a value. In loops it is called in each
-        iteration, as ``f(value, number)`` with the number of that, or those of all loops around
-        it, outermost first.
+        iteration, as ``f(value)``, or if it needs more than that or takes ``*numbers``, as
+        ``f(value, number)`` with the number of the iteration, or those of all loops around it,
+        outermost first.
 
     Returns:
       A decorator for ``net.apply``, or a function that calls it; see ``capture`` for what holds

@@ -26,6 +26,7 @@ from jax._src import traceback_util as _traceback_util
 from jax._src.interpreters import ad as _ad
 from jax._src.interpreters import batching as _batching
 from jax._src.interpreters import partial_eval as _partial_eval
+from jax._src.lax import lax as _lax
 from jax.custom_batching import custom_vmap
 from jax.typing import ArrayLike
 
@@ -349,6 +350,14 @@ def instance(trace: Trace, array: jax.Array) -> jax.Array:
     """One instance's part of an array [axis_size, ...], in the trace of a ``vmap``."""
     part: jax.Array = _batching.BatchTracer(trace, array, 0, None)
     return part
+
+
+def with_weak_type(value: jax.Array, weak_type: bool) -> jax.Array:
+    """The value with a dtype that gives way in promotion, as Python numbers do, or with one not."""
+    if jax.typeof(value).weak_type == weak_type:
+        return value
+    found: jax.Array = _lax._convert_element_type(value, value.dtype, weak_type=weak_type)
+    return found
 
 
 class Transform(NamedTuple):

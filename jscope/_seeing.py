@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jscope import _jaxapi, _pass
-from jscope._arguments import as_arrays, bad_argument, can_call
+from jscope._arguments import as_arrays, bad_argument, can_call, parameters
 from jscope._bars import outlets
 from jscope._cache_key import TraceGuard
 from jscope._calls import Place
@@ -52,7 +52,7 @@ def record(name: str, value: T) -> T:
       NoPassError: (RuntimeError) called outside init, apply and specs.
       NameTypeError: (ValueError, TypeError) ``name`` is no string.
       InvalidNameError: (ValueError) ``name`` is not valid.
-      ArgumentError: (ValueError, TypeError) somebody looks, and ``value`` holds no arrays.
+      ArgumentError: (ValueError, TypeError) the value is asked for, and is no pytree of arrays.
       TransformError: (ValueError) the value is asked for, and could not get out, or leaked from a
         finished trace.
       CheckError: (ValueError) what is planted has another structure, shape or dtype.
@@ -70,7 +70,7 @@ def record(name: str, value: T) -> T:
     running, full = _named(name)
     if not running.level.seers:
         return value
-    planted, keepers = _ask(running, full, _shapes(running, full, value), lambda: value)
+    planted, keepers = _ask(running, full, _shapes(value), lambda: value)
     found: T = value
     if planted is not None:
         found = jax.tree.map(lambda new, old: laid_like(new, jnp.asarray(old)), planted, value)
@@ -100,19 +100,28 @@ def _named(name: str) -> tuple[Pass, str]:
     return running, join(running.prefix, name)
 
 
-def _shapes(running: Pass, full: str, value: PyTree) -> PyTree:
-    """The value with ``jax.ShapeDtypeStruct`` for arrays, after checks of them."""
+def _shapes(value: PyTree) -> PyTree:
+    """The value with ``jax.ShapeDtypeStruct`` for arrays; what is no usable array stays."""
 
-    def shape(leaf: object) -> jax.ShapeDtypeStruct:
+    def shape(leaf: object) -> object:
         if isinstance(leaf, _jaxapi.Tracer) and not _jaxapi.is_live(leaf):
-            raise _leaked(full, running.here())
+            return leaf
         try:
             found = jax.typeof(leaf)
-        except TypeError:
-            raise bad_argument(f"value recorded as {full}", leaf, "a pytree of arrays") from None
-        return jax.ShapeDtypeStruct(found.shape, found.dtype)
+        except (OverflowError, TypeError):  # the first of an int that is too large
+            return leaf
+        return jax.ShapeDtypeStruct(found.shape, found.dtype, weak_type=found.weak_type)
 
     return jax.tree.map(shape, value)
+
+
+def _check_arrays(running: Pass, name: str, shapes: PyTree) -> None:
+    """Refuses what ``_shapes`` left: only where somebody asks for the value does it matter."""
+    for leaf in jax.tree.leaves(shapes):
+        if isinstance(leaf, _jaxapi.Tracer):
+            raise _leaked(name, running.here())
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            raise bad_argument(f"value recorded as {name}", leaf, "a pytree of arrays")
 
 
 def _ask(
@@ -128,6 +137,7 @@ def _ask(
             continue
         if outlet.bar is not None:
             raise _stays(name, outlet.bar, running.here())
+        _check_arrays(running, name, shapes)
         new = seer.planted.get(name)
         if callable(new):
             value = compute() if planted is None else planted
@@ -161,7 +171,7 @@ def _part(
             leaf = jax.lax.dynamic_index_in_dim(leaf, axis.number(), keepdims=False)
         return leaf
 
-    return jax.tree.map(part, planted)
+    return _promoted_like(jax.tree.map(part, planted), shapes)
 
 
 def _given(
@@ -173,14 +183,32 @@ def _given(
     axes: Sequence[Axis],
 ) -> PyTree:
     """What a planted function gives for a value of this iteration of the loops around."""
-    numbers = [axis.number() for axis in axes]
+    numbers = [axis.number() for axis in axes] if _wants_numbers(function, value) else []
     if not can_call(function, value, *numbers):
         raise _cannot_take(name, function, len(axes))
     found = function(value, *numbers)
     given = as_arrays(f"result of what is planted as {name}", found)
     if not _fits(given, shapes):
         raise _unfit(_RESULT, name, given, shapes, running.here())
-    return given
+    return _promoted_like(given, shapes)
+
+
+def _wants_numbers(function: Callable[..., PyTree], value: PyTree) -> bool:
+    """Whether it needs more than the value, or takes ``*numbers`` beside it.
+
+    Others may have options, such as the ``dtype`` of ``jnp.zeros_like``.
+    """
+    first, second = [*parameters(function), "", ""][:2]
+    if not first.startswith("*") and second.startswith("*") and not second.startswith("**"):
+        return True
+    return not can_call(function, value)
+
+
+def _promoted_like(planted: PyTree, shapes: PyTree) -> PyTree:
+    """The same values, whose dtypes give way to others where those of what is recorded do."""
+    return jax.tree.map(
+        lambda new, old: _jaxapi.with_weak_type(new, old.weak_type), planted, shapes
+    )
 
 
 def _fits(planted: PyTree, wanted: PyTree) -> bool:
@@ -267,7 +295,10 @@ def _first(loops: int) -> str | None:
 
 
 def _cannot_take(name: str, function: object, loops: int) -> ArgumentError:
-    each = " and the number of the iteration of each loop around it, outermost first"
+    each = ", and may take the number of the iteration of each loop around it, outermost first"
     wanted = f"a function of what is recorded{each * bool(loops)}"
     call = ", ".join(["value", *["number"] * loops])
-    return bad_argument(f"function planted as {name}", function, wanted, f"make it f({call}).")
+    either = "f(value), or " * bool(loops)
+    return bad_argument(
+        f"function planted as {name}", function, wanted, f"make it {either}f({call})."
+    )

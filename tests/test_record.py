@@ -199,6 +199,24 @@ def test_a_planted_function_is_told_which_iteration_it_is_in(twin: str) -> None:
     np.testing.assert_array_equal(found["hidden"], wanted[..., None] + np.zeros(3))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        abs,
+        jnp.negative,
+        jnp.zeros_like,
+        jax.nn.leaky_relu,
+        lambda hidden, factor=5.0: hidden * factor,
+    ],
+)
+def test_options_of_a_planted_function_are_no_place_for_the_number(function: Any) -> None:
+    net = js.transform(lambda x: js.layer_stack(2)(block)(x))
+    params = net.init(0, X)
+    planted = js.plant({"hidden": lambda hidden, number: function(hidden)})
+    wanted = planted(net.apply)(params, None, X)
+    chex.assert_trees_all_equal(js.plant({"hidden": function})(net.apply)(params, None, X), wanted)
+
+
 def test_one_layer_of_a_stack_is_changed_as_in_the_loop() -> None:
     stack, loop = js.transform(js.layer_stack(3)(block)), js.transform(in_scopes(block, 3))
     params = stack.init(0, X)
@@ -813,7 +831,7 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
     params = net.init(0, X)
     stack = js.transform(js.layer_stack(2)(block))
     stacked = stack.init(0, X)
-    change = lambda hidden: 2 * hidden  # noqa: E731
+    change = lambda hidden, layer, row: 2 * hidden  # noqa: E731
     asked = "<asked>\n"
     named = lambda name: lambda: js.transform(lambda: js.record(name, X)).apply({}, None)  # noqa: E731
     fix = "  fix:    plant a value of that structure, shape and dtype, as jscope.capture shows it."
@@ -883,12 +901,12 @@ def refusals() -> dict[str, tuple[Callable[[], Any], type[Exception], str]]:
             "The result of what is planted as layer_0/hidden must be an array or a number, got '(3,)' "
             "of type str.",
         ),
-        "a function that takes no number of the loop": (
+        "a function of more than the number of the loop": (
             lambda: js.plant({"hidden": change})(stack.apply)(stacked, None, X),
             errors.ArgumentError,
-            "The function planted as hidden must be a function of what is recorded and the number of "
-            f"the iteration of each loop around it, outermost first, got {brief(change)} of type "
-            "function.\n  fix:    make it f(value, number).",
+            "The function planted as hidden must be a function of what is recorded, and may take the "
+            "number of the iteration of each loop around it, outermost first, got "
+            f"{brief(change)} of type function.\n  fix:    make it f(value), or f(value, number).",
         ),
         "no array to record": (
             lambda: js.capture(js.transform(lambda: js.record("x", "text")).apply)({}, None),
@@ -968,6 +986,50 @@ def test_a_leaked_value_is_told() -> None:
     assert str(caught.value).endswith(
         "  fix:    record values where they are computed, not tracers stored elsewhere."
     )
+
+
+@pytest.mark.parametrize("value", ["text", 2**40, "leaked"])
+def test_what_is_no_array_matters_only_where_it_is_asked_for(value: Any) -> None:
+    kept: list[Any] = []
+    jax.jit(lambda x: kept.append(x))(X)
+
+    def f(x: jax.Array) -> jax.Array:
+        js.record("mode", kept[0] if value == "leaked" else value)
+        return js.record("double", 2 * x)
+
+    net = js.transform(f)
+    assert list(js.capture(net.apply, "double")({}, None, X)[1]) == ["double"]
+    js.plant({"double": X})(net.apply)({}, None, X)
+    assert js.summary(net, X).total.size == 0
+    with pytest.raises((errors.ArgumentError, errors.TransformError), match="recorded as mode"):
+        js.capture(net.apply)({}, None, X)
+
+
+PROMOTED = {
+    "a number for an int32": (lambda x: x, jnp.int32(50), 50, jnp.int8(3)),
+    "a number for a float32": (lambda x: x, jnp.float32(1.001), 1.001, jnp.bfloat16(2)),
+    "an array for a number": (lambda x: 2.0, jnp.float32(0), np.float32(2.0), jnp.bfloat16(1.5)),
+}
+
+
+@pytest.mark.parametrize("way", ["value", "function", "in a loop"])
+@pytest.mark.parametrize("case", PROMOTED)
+def test_what_is_planted_is_promoted_as_what_was_recorded(case: str, way: str) -> None:
+    make, x, planted, factor = PROMOTED[case]
+
+    def f(x: Any) -> jax.Array:
+        return js.record("n", make(x)) * factor  # where their dtypes differ, one gives way
+
+    apply: Any = js.transform(f).apply
+    value: Any = planted if way == "value" else lambda _: planted
+    if way == "in a loop":
+        apply = js.transform(lambda x: js.scan(lambda c, _: (c, f(x)), 0, None, length=2)[1]).apply
+        value = np.array([planted, planted], jnp.result_type(planted))
+    with jax.numpy_dtype_promotion("standard"):
+        wanted = apply({}, None, x)
+        found = js.plant({"n": value})(apply)({}, None, x)
+    chex.assert_trees_all_equal(found, wanted, strict=True)
+    assert found.dtype == wanted.dtype
 
 
 def test_a_loop_of_no_iterations_gives_and_takes_empty_values() -> None:

@@ -170,8 +170,11 @@ class _Shapes:
 
     def name(self, full: str, place: Place, shapes: PyTree, /) -> str:
         scope, _, last = full.rpartition("/")
-        if last == "output":
-            self._outputs.setdefault(scope, tuple(jax.tree.leaves(shapes)))
+        if last == "output" and scope:  # of the root is told what the function returns
+            arrays = [x for x in jax.tree.leaves(shapes) if isinstance(x, jax.ShapeDtypeStruct)]
+            self._outputs.setdefault(
+                scope, tuple([jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays])
+            )
         return full
 
     def is_meant(self, name: str, shapes: PyTree, /) -> bool:
