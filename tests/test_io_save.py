@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import jscope as js
 from jscope import errors
-from jscope.io import _write
+from jscope.io import _shards, _write
 from jscope.io._dtypes import SAFETENSORS
 
 NUMPYS = ["?", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "f4", "c8", "u8", "i8", "f8", "c16"]
@@ -940,6 +940,28 @@ def test_a_kill_at_any_time_leaves_the_last_or_the_next_values(tmp_path: Path) -
     assert float(run(KILLED_ANY_TIME, str(tmp_path))) > 10
 
 
+def test_a_reader_that_is_overtaken_again_and_again_finds_the_last_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read, saved = tmp_path / "a.safetensors", _shards.read_index, [0]
+
+    def save() -> None:
+        js.io.save(path, {name: np.full([8], saved[0]) for name in "abc"}, max_shard_bytes=64)
+
+    def read_and_save(index: str) -> Any:
+        found = read(index)
+        if saved[0] < 9:
+            saved[0] += 1
+            with monkeypatch.context() as plain:
+                plain.setattr(_shards, "read_index", read)
+                save()
+        return found
+
+    save()
+    monkeypatch.setattr(_shards, "read_index", read_and_save)
+    assert [array.tolist() for array in js.io.open(path).values()] == [[9] * 8] * 3
+
+
 def test_readers_find_whole_values_while_others_are_saved(tmp_path: Path) -> None:
     code = """
 import os, signal, sys, numpy as np, jscope as js
@@ -951,13 +973,15 @@ if not pid:
     for value in range(1, 10**6):
         js.io.save(path, tree(float(value)), max_shard_bytes=[None, 800][value % 2])
 last = 0.0
-for _ in range(300):
-    checkpoint = js.io.open(path)
-    values = {value for array in checkpoint.values() for value in array.tolist()}
-    assert len(values) == 1 and min(values) >= last, (values, last)
-    last = values.pop()
-os.kill(pid, signal.SIGKILL)
-os.waitpid(pid, 0)
+try:
+    for _ in range(300):
+        checkpoint = js.io.open(path)
+        values = {value for array in checkpoint.values() for value in array.tolist()}
+        assert len(values) == 1 and min(values) >= last, (values, last)
+        last = values.pop()
+finally:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 print(last)
 """
     assert float(run(code, str(tmp_path))) > 0

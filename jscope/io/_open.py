@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from jscope._arguments import check_flag
@@ -17,8 +16,10 @@ from jscope.io._safetensors import open_safetensors
 from jscope.io._shards import SUFFIX, index_of, is_shard, listed, open_index
 from jscope.io._tensorflow import is_tensorflow, open_tensorflow, says_tensorflow
 
-# A save in between may have replaced the files of an index, or the one by the other.
-_TRIES = 2
+# A save in between may have replaced the files of an index, or the one by the other. What is
+# missing because of that has another name each time, what is missing has not.
+_TRIES = 3
+_MOST_TRIES = 100
 
 
 def open(  # noqa: A001 # as gzip.open
@@ -66,10 +67,14 @@ def open(  # noqa: A001 # as gzip.open
     text = path_text(path)
     checked = check_flag("verify", verify)
     unpickle = check_flag("allow_pickle", allow_pickle)
-    for _ in range(_TRIES):
-        with contextlib.suppress(MissingFileError):
+    said: list[str] = []
+    while True:
+        try:
             return _opened(text, checked, unpickle)
-    return _opened(text, checked, unpickle)
+        except MissingFileError as error:
+            said.append(str(error))
+            if said[-_TRIES:] == said[-1:] * _TRIES or len(said) == _MOST_TRIES:
+                raise
 
 
 def _opened(path: str, verify: bool, allow_pickle: bool) -> Checkpoint:
