@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +19,7 @@ import optax
 import pytest
 import safetensors
 import safetensors.numpy
+from child import output_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -288,12 +287,12 @@ print(checkpoint.nbytes / 2**20, peak() - before)
 
 def run(code: str, *arguments: str, flags: str = "") -> str:
     """What a program prints."""
-    root = str(Path(js.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    environment = {
+        "PYTHONPATH": str(Path(js.__file__).parent.parent),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": flags,
+    }
+    return output_of("-W", "ignore", "-c", code, *arguments, **environment)
 
 
 def test_arrays_on_several_devices_are_gathered(tmp_path: Path) -> None:
