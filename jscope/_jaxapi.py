@@ -193,6 +193,12 @@ def is_eager(trace: Trace) -> bool:
     return isinstance(staged(trace), _core.EvalTrace)
 
 
+def set_mesh(mesh: jax.sharding.Mesh) -> contextlib.AbstractContextManager[object]:
+    """``jax.set_mesh``, which JAX refuses in a ``vmap`` or ``grad`` of operations that run now."""
+    with _core.eval_context():
+        return jax.set_mesh(mesh)
+
+
 def concrete_mesh() -> jax.sharding.Mesh | None:
     """The mesh of devices that is set, where operations run now; None without one."""
     if not _core.trace_state_clean():
@@ -331,18 +337,33 @@ def _part(
     return jax.sharding.PartitionSpec(*entries)
 
 
-def on_mesh(value: jax.Array, partition: jax.sharding.PartitionSpec | None = None) -> jax.Array:
-    """An initial value as a placeholder stands for it: laid out so over the mesh that is set."""
+def on_mesh(
+    value: jax.Array,
+    partition: jax.sharding.PartitionSpec | None = None,
+    own: jax.sharding.Mesh | None = None,
+) -> jax.Array:
+    """An initial value as a placeholder stands for it: laid out so over the mesh that is set.
+
+    ``own`` is the mesh of devices where a network has set it, which a ``jit`` around it does not
+    know: it takes its devices from what is constrained to be on them.
+    """
     mesh, kinds = jax.sharding.get_abstract_mesh(), jax.sharding.AxisType
     if mesh.empty or kinds.Manual in mesh.axis_types:
         return value
-    laid = value
-    typed, found = _part(mesh, partition, kinds.Explicit), jax.typeof(value).sharding
-    if found.mesh != mesh or _part(mesh, found.spec, kinds.Explicit) != typed:
-        laid = jax.sharding.reshard(value, typed)
-    constrained = _part(mesh, partition, kinds.Auto)
-    if constrained:
-        laid = jax.lax.with_sharding_constraint(laid, constrained)
+    typed, constrained = (_part(mesh, partition, kind) for kind in (kinds.Explicit, kinds.Auto))
+    place = constrained if own is None else jax.sharding.NamedSharding(own, constrained)
+
+    def lay(value: jax.Array) -> jax.Array:
+        found = jax.typeof(value).sharding
+        if found.mesh != mesh or _part(mesh, found.spec, kinds.Explicit) != typed:
+            value = jax.sharding.reshard(value, typed)
+        if constrained or (own is not None and kinds.Auto in mesh.axis_types):
+            value = jax.lax.with_sharding_constraint(value, place)
+        return value
+
+    # One after the other, each would undo the other where operations run now.
+    both = typed and constrained and is_eager(current_trace())
+    laid: jax.Array = (jax.jit(lay) if both else lay)(value)
     return laid
 
 

@@ -330,9 +330,12 @@ def shardings(specs: Sequence[Variable], mesh: Mesh) -> dict[str, jax.sharding.N
 
 
 def laid_like(value: jax.Array, other: jax.Array) -> jax.Array:
-    """A value of the shape of another, divided over the explicit axes of a mesh as that is."""
+    """A value of the shape of another, divided over the explicit axes of a mesh as that is.
+
+    Where the other one is on no mesh, as arguments that were never put on one, it says nothing.
+    """
     wanted = jax.typeof(other).sharding
-    if jax.typeof(value).sharding.spec == wanted.spec:
+    if wanted.mesh.empty or jax.typeof(value).sharding.spec == wanted.spec:
         return value
     laid: jax.Array = jax.sharding.reshard(value, wanted)
     return laid

@@ -321,9 +321,16 @@ class Replay(Given):
 
     initializing = True
 
-    def __init__(self, given: Params, key: jax.Array | None, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        given: Params,
+        key: jax.Array | None,
+        rules: Rules | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+    ) -> None:
         super().__init__(given, {}, has_state=True)
         self.layout = Layout(rules, jax.sharding.get_abstract_mesh())
+        self._mesh = mesh
         self.computed: dict[str, jax.Array] = {}
         self._key = key
         self._trace = _jaxapi.current_ref()
@@ -334,7 +341,8 @@ class Replay(Given):
         value = self.find(name)
         if value is None and isinstance(start, jax.Array | Program):
             with _jaxapi.within(self._trace()):  # the request may be inside a transform
-                value = _jaxapi.on_mesh(self._compute(name, start, dtype), facts.partition)
+                found = self._compute(name, start, dtype)
+                value = _jaxapi.on_mesh(found, facts.partition, self._mesh)
                 self.computed[name] = value
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
 import threading
 from collections.abc import Callable, Hashable
@@ -19,7 +20,7 @@ from jscope._divisible import is_divisible
 from jscope._jaxapi import Jaxpr
 from jscope._keys import is_key, named_key, numbered_key, or_any, words
 from jscope._layout import Mesh as AnyMesh
-from jscope._layout import axes_of
+from jscope._layout import axes_of, parts
 from jscope._program import Program, Start, add_place
 from jscope._spec import Shape, VariableSpec
 
@@ -86,11 +87,13 @@ class Sampler:
     Samplers are shared between inits by the program, unless it holds something of the user's.
     """
 
-    def __init__(self, key: jax.Array | None) -> None:
+    def __init__(self, key: jax.Array | None, mesh: Mesh | None = None) -> None:
+        """``mesh`` is one of the network's own."""
         key = or_any(key)
         self._key_data: ArrayLike = jax.random.key_data(key)
         self._impl = jax.random.key_impl(key)
         self._own: dict[Hashable, _Sampler] = {}
+        self._given_mesh = mesh
         self._mesh = _jaxapi.concrete_mesh()
         if self._mesh is not None:
             self._key_data = np.asarray(self._key_data)  # from wherever it is
@@ -99,21 +102,28 @@ class Sampler:
         """The initial value of ``spec``, [*spec.shape] of spec.dtype, where it is to be."""
         partition = spec.partition if isinstance(spec.partition, PartitionSpec) else None
         if self._mesh is None:
-            return _jaxapi.on_mesh(self._sample(spec, start, None), partition)
+            return _jaxapi.on_mesh(self._sample(spec, start, None), partition, self._given_mesh)
         partition = partition or PartitionSpec()
         place = NamedSharding(self._mesh, partition)
         if not isinstance(start, Program) or _jaxapi.needs_mesh(start.jaxpr) or is_key(spec.dtype):
             return self._sample(spec, start, place)  # JAX does not move keys to other meshes
-        divided = partition if self._can_divide(start) else PartitionSpec()
+        divided = partition if self._can_divide(start, spec, partition) else PartitionSpec()
         birthplace = self._birthplace(divided)
         with jax.set_mesh(birthplace):
             born = self._sample(spec, start, NamedSharding(birthplace, divided))
         value: jax.Array = jax.device_put(born, place)
         return value
 
-    def _can_divide(self, program: Program) -> bool:
-        """Whether the parts of a value, computed on several devices, have the bits of the whole."""
-        return self._impl == "threefry2x32" and is_divisible(program.jaxpr)
+    def _can_divide(self, program: Program, spec: VariableSpec, partition: PartitionSpec) -> bool:
+        """Whether the parts of a value, computed on several devices, have the bits of the whole.
+
+        Single numbers may not: they are compiled otherwise than several.
+        """
+        assert self._mesh is not None
+        layers = len(spec.stack)
+        count = parts(tuple(partition)[layers:], self._mesh.shape)
+        has_several = math.prod(spec.shape[layers:]) > count
+        return has_several and self._impl == "threefry2x32" and is_divisible(program.jaxpr)
 
     def _birthplace(self, divided: PartitionSpec) -> Mesh:
         """The mesh without explicit axes, which would give other last bits than none.
@@ -144,6 +154,9 @@ class Sampler:
         if place is not None and isinstance(start, jax.Array) and is_key(start.dtype):
             return _key_at(place, start, spec.shape)
         if place is None or isinstance(start, jax.Array):
+            if place is not None:  # from wherever it is
+                own = PartitionSpec(*tuple(place.spec)[len(spec.stack) :])
+                start = jax.device_put(start, NamedSharding(place.mesh, own))
             value = jnp.array(start, spec.dtype)
             value = jnp.broadcast_to(value, spec.shape) if spec.stack else value
             return value if place is None else jax.device_put(value, place)

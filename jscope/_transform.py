@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jscope import _jaxapi, _pass, _signature
 from jscope._arguments import bad_argument
@@ -44,7 +45,7 @@ class _Setting(NamedTuple):
         if self.mesh is None:
             return contextlib.nullcontext()
         if _jaxapi.is_eager(_jaxapi.current_trace()):
-            return jax.set_mesh(self.mesh)
+            return _jaxapi.set_mesh(self.mesh)
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
 
@@ -380,7 +381,8 @@ def sharded(net: Net, rules: Rules, mesh: jax.sharding.Mesh | None = None) -> Ne
       rules: Of ``jscope.sharding_rules``.
       mesh: The mesh of ``init`` and ``specs``; else the one that ``jax.set_mesh`` has set there.
         Without any, arrays are made as without rules, on one device, and only the rules themselves
-        are checked.
+        are checked. Inside ``jax.jit`` and ``jax.grad``, JAX asks for ``jax.set_mesh`` around them
+        where the mesh has explicit axes.
 
     Returns:
       The same kind of network.
@@ -585,7 +587,7 @@ def _initial_values(
     specs, starts = _abstract(fn, lambda: key, args, kwargs, setting, has_state=has_state)
     with _pass.no_pass():
         check_starts(_jaxapi.concrete_mesh(), key, specs, starts)
-        sample = Sampler(key)
+        sample = Sampler(key, setting.mesh)
         values = {
             spec.name: sample(spec, starts[spec.name]) for spec in specs if spec.name in starts
         }
@@ -613,7 +615,7 @@ def _computed(
     given = params_of(sampled.items())
 
     def trace(arrays: Sequence[jax.Array], given: Params) -> list[jax.Array]:
-        values = Replay(given, key, setting.rules)
+        values = Replay(given, key, *setting)
         args, kwargs = merge(arrays)
         _pass.run(Pass(values, _root(), key), fn, args, kwargs)
         missing = [spec.name for spec in wanted if spec.name not in values.computed]
@@ -631,8 +633,12 @@ def _computed(
     inputs = zip([*arrays, *jax.tree.leaves(given)], used_all, strict=True)
     used_inputs = [x for x, used in inputs if used]
     with _pass.no_pass():
-        check_arguments(_jaxapi.concrete_mesh(), used_inputs)
+        mesh = _jaxapi.concrete_mesh()
+        check_arguments(mesh, used_inputs)
         found = jax.jit(compute)(*used_inputs)
+        if mesh is not None:  # to the letter: on mixed meshes JAX has the axes in its own order
+            places = [NamedSharding(mesh, spec.partition or PartitionSpec()) for spec in wanted]
+            found = jax.device_put(found, places)
     return {spec.name: value for spec, value in zip(wanted, found, strict=True)}
 
 

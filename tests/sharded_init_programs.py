@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -23,6 +24,11 @@ import scale
 
 AXES = ("data", "model")
 KINDS = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
+TYPES = {
+    **{name: (kind, kind) for name, kind in KINDS.items()},
+    "mixed": (AxisType.Auto, AxisType.Explicit),
+    "mixed, explicit first": (AxisType.Explicit, AxisType.Auto),
+}
 LAYOUTS = {
     "divided": P(*AXES),
     "divided over one axis": P("data"),
@@ -58,7 +64,7 @@ INITIALIZERS: dict[str, Any] = {
 
 
 def mesh_of(kind: str) -> jax.sharding.Mesh:
-    return jax.make_mesh((4, 2), AXES, axis_types=(KINDS[kind],) * 2)
+    return jax.make_mesh((4, 2), AXES, axis_types=TYPES[kind])
 
 
 def one(initializer: Any) -> None:
@@ -85,6 +91,133 @@ def values(kind: str) -> dict[str, str]:
             same = np.array_equal(np.asarray(made), wanted)
             found[f"{name}, {layout}"] = "ok" if same and made.sharding == place else repr(made)
     return found
+
+
+def cubed(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
+    return 1.1 + 0.7 * (value := jax.random.normal(key, shape, dtype)) + 0.3 * value**3
+
+
+def single_numbers(kind: str) -> dict[str, bool]:
+    """Shape -> whether a variable with one number a device has the values without a mesh."""
+    found = {}
+    for name, shape, entries in (("vector", [8], (AXES,)), ("matrix", [4, 2], AXES)):
+        net = js.transform(lambda shape=shape: js.get_variable("w", shape, initializer=cubed))
+        with jax.set_mesh(mesh_of(kind)):
+            made = js.sharded(net, js.sharding_rules({"w": P(*entries)})).init(5)["w"]
+        found[name] = np.array_equal(np.asarray(made), np.asarray(net.init(5)["w"]))
+    return found
+
+
+def affine(x: Any) -> jax.Array:
+    y = x @ js.get_variable("w", [4, 8])
+    js.get_variable("scale", initializer=jnp.full([8, 8], x.sum()))  # computed in the function
+    return y
+
+
+WAYS: dict[str, Callable[..., Any]] = {
+    "eager": lambda init, x: init(0, x),
+    "jit": lambda init, x: jax.jit(init)(0, x),
+    "vmap": lambda init, x: jax.vmap(lambda x: init(0, x))(x[None]),
+    "jit of vmap": lambda init, x: jax.jit(jax.vmap(lambda x: init(0, x)))(x[None]),
+    "vmap of jit": lambda init, x: jax.vmap(jax.jit(lambda x: init(0, x)))(x[None]),
+    "eval_shape": lambda init, x: jax.eval_shape(init, jax.random.key(0), x),
+    "grad": lambda init, x: jax.grad(lambda s: (s * init(0, x)["w"]).sum())(1.0),
+}
+
+
+def transformed(kind: str) -> dict[str, str]:
+    """Transform -> what becomes of an init in it, whose mesh is given, and set or not."""
+    mesh, x = mesh_of(kind), np.ones([2, 4], np.float32)
+    net = js.sharded(js.transform(affine), js.sharding_rules({}, P(*AXES)), mesh)
+    places = net.specs(x).shardings(mesh)
+    wanted = js.transform(affine).init(0, x)
+    found = {}
+    for way, call in WAYS.items():
+        for is_set in (False, True):
+            with jax.set_mesh(mesh) if is_set else contextlib.nullcontext():
+                try:
+                    made = call(net.init, x)
+                except ValueError as error:
+                    found[f"{way}, {is_set}"] = str(error)
+                    continue
+            assert jax.sharding.get_abstract_mesh().empty
+            if isinstance(made, js.Params) and way != "eval_shape":
+                whole = jax.tree.map(
+                    lambda a, b: np.array_equal(a.reshape(b.shape), b), made, wanted
+                )
+                laid = jax.tree.map(
+                    lambda a, place: a.sharding.is_equivalent_to(
+                        NamedSharding(mesh, P(*[None] * (a.ndim - 2), *place.spec)), a.ndim
+                    ),
+                    made,
+                    places,
+                )
+                assert jax.tree.all(whole), way
+                found[f"{way}, {is_set}"] = "ok" if jax.tree.all(laid) else "elsewhere"
+            else:
+                found[f"{way}, {is_set}"] = "ok"
+    return found
+
+
+def to_the_letter(kind: str) -> bool:
+    """Whether sampled and computed values have the order of axes that is asked for."""
+    mesh, x = mesh_of(kind), np.ones([8, 4], np.float32)
+    rules = js.sharding_rules({"w": P(None, AXES[::-1]), "scale": P(AXES[::-1])})
+    with jax.set_mesh(mesh):
+        net = js.sharded(js.transform(affine), rules)
+        made = net.init(0, x)
+        places = net.specs(x).shardings(mesh)
+    return all(made[name].sharding == places[name] for name in ("w", "scale"))
+
+
+def from_elsewhere(kind: str) -> bool:
+    """Whether constants on one device, some, or all in another order are moved to the mesh."""
+    devices = np.array(jax.devices())
+    places = [
+        jax.sharding.SingleDeviceSharding(devices[3]),
+        NamedSharding(jax.sharding.Mesh(devices[:4], "x"), P("x")),
+        NamedSharding(jax.sharding.Mesh(devices[::-1], "x"), P("x")),
+    ]
+    whole = np.arange(32, dtype=np.float32).reshape(8, 4)
+    for place in places:
+        constant = jax.device_put(whole, place)
+        one = js.transform(lambda constant=constant: js.get_variable("w", initializer=constant))
+        stack = js.transform(
+            lambda constant=constant: js.layer_stack(2)(
+                lambda c: c + js.get_variable("w", initializer=constant)
+            )(jnp.zeros([8, 4]))
+        )
+        for net in (one, stack):
+            with jax.set_mesh(mesh_of(kind)):
+                made = js.sharded(net, js.sharding_rules({"w": P(*AXES)})).init(0)["w"]
+                spec = js.sharded(net, js.sharding_rules({"w": P(*AXES)})).specs()
+            assert made.sharding == spec.shardings(mesh_of(kind))["w"]
+            np.testing.assert_array_equal(made, np.broadcast_to(whole, made.shape))
+    return True
+
+
+def unplaced(kind: str) -> dict[str, bool]:
+    """Whether a stack whose variables divide the carry takes inputs that are on no mesh."""
+    net = js.transform(js.layer_stack(2)(lambda x: jnp.tanh(x + js.get_variable("b", [8]))))
+    divided = js.sharded(net, js.sharding_rules({"b": P("data")}))
+    x = np.ones([8], np.float32)
+    wanted = net.apply(net.init(0, x), None, x)
+    with jax.set_mesh(mesh_of(kind)):
+        params = divided.init(0, jax.ShapeDtypeStruct(x.shape, x.dtype))
+        outs = divided.apply(params, None, x), jax.jit(divided.apply)(params, None, x)
+        shape = jax.eval_shape(divided.apply, params, None, x).shape
+        loss = jax.jit(jax.grad(lambda params: divided.apply(params, None, x).sum()))
+        gradient = loss(params)["b"]
+        seen = js.transform(lambda x: js.record("in", x) * js.get_variable("b", [8]))
+        value = jax.device_put(x, NamedSharding(mesh_of(kind), P("data")))
+        b = {"b": value}
+        planted = jax.jit(lambda b, v, x: js.plant({"in": v})(seen.apply)(b, None, x))(b, value, x)
+    return {
+        "values": all(np.allclose(out, wanted, atol=1e-6) for out in outs),
+        "shape": shape == (8,),
+        "gradient": gradient.shape == (2, 8),
+        "planted": np.array_equal(planted, x),
+    }
 
 
 def matrices() -> None:
@@ -156,6 +289,11 @@ if __name__ == "__main__":
         json.dumps(
             {
                 "values": {kind: values(kind) for kind in KINDS},
+                "single numbers": {kind: single_numbers(kind) for kind in KINDS},
+                "transformed": {kind: transformed(kind) for kind in TYPES},
+                "to the letter": {kind: to_the_letter(kind) for kind in TYPES},
+                "from elsewhere": {kind: from_elsewhere(kind) for kind in TYPES},
+                "unplaced": {kind: unplaced(kind) for kind in TYPES},
                 "compilations": {kind: compilations(kind) for kind in KINDS},
                 "temporaries": {
                     kind: {

@@ -9,8 +9,6 @@ import pickle
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -22,6 +20,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
+from child import output_of
 
 import jscope as js
 from jscope import errors
@@ -373,12 +372,8 @@ for text in (b'{"a":' + b"[" * 5_000_000, b'{"a":[' + b"[]," * 2_000_000,
 
 def run(code: str, *arguments: str) -> str:
     """What a program prints."""
-    root = str(Path(js.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    environment = {"PYTHONPATH": str(Path(js.__file__).parent.parent), "JAX_PLATFORMS": "cpu"}
+    return output_of("-W", "ignore", "-c", code, *arguments, **environment)
 
 
 # shards
