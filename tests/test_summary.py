@@ -767,8 +767,12 @@ def test_trees_show_themselves_in_notebooks(kind: str) -> None:
 
 
 def test_a_tree_of_other_leaves_is_shown_too() -> None:
-    shown = "|".join(parsed(js.Params({"a": {"<b>": True, "c": {}}})._repr_html_()).said)
-    assert "<b>|bool|0 B" in shown
+    tree = js.Params({"a": {"<b>": True, "c": {}, "d": None, "e": jnp.ones(3)}, "f": {}})
+    shown = "|".join(filter(str.strip, parsed(tree._repr_html_()).said))
+    assert shown == (
+        "Params: 1 array, 12 B|type|bytes|a/|12 B|<b>|bool|0 B|c/|0 B|d|NoneType|0 B|"
+        "e|float32[3]|12 B|f/|0 B"
+    )
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
