@@ -511,6 +511,10 @@ def conv(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
 
 PRODUCTS: dict[str, tuple[Callable[..., jax.Array], list[jax.ShapeDtypeStruct]]] = {
     "matmul": (jnp.matmul, [shape(3, 4), shape(4, 5)]),
+    "root": (
+        lambda x: jax.lax.custom_root(lambda y: y @ x, x, lambda f, y: f(y) @ y, lambda f, y: y),
+        [shape(4, 4)],
+    ),
     "batched": (lambda x, y: jnp.einsum("bij,bjk->bik", x, y), [shape(2, 3, 4), shape(2, 4, 5)]),
     "conv": (conv, [shape(2, 9, 9, 4), shape(3, 3, 4, 8)]),
     "grouped": (
@@ -537,6 +541,41 @@ def test_each_row_of_a_ragged_product_counts_for_one_group() -> None:
     )
     for fn in (rows, columns):
         assert js.summary(js.transform(fn), shape(5, 3)).total.flops == 2 * 5 * 3 * 4
+
+
+def test_of_a_linear_solve_only_the_solution_counts() -> None:
+    def solve(matvec: Any, b: jax.Array) -> jax.Array:
+        with js.variable_scope("solution"):
+            return js.get_variable("inverse", [4, 4]) @ b
+
+    def fn(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jax.lax.custom_linear_solve(lambda x: a @ x, b, solve)
+
+    found = js.summary(js.transform(fn), shape(4, 4), shape(4, 3)).scopes[1]
+    assert found.flops == 2 * 4 * 4 * 3
+    assert found.accessed == 4 * (4 * 4 + 4 * 3 + 4 * 3)
+    assert [x.shape for x in (*found.inputs, *found.outputs)] == [(4, 3), (4, 3)]
+    assert js.summary(js.transform(jnp.linalg.solve), shape(8, 8), shape(8, 2)).total.flops == 0
+
+
+OF_ELEMENTS: dict[str, tuple[Callable[[jax.Array], jax.Array], int]] = {
+    "add": (lambda x: x.at[1].add(x[0]), 2 * 100),
+    "max": (lambda x: x.at[1].max(x[0]), 2 * 100),
+    "apply": (lambda x: x.at[jnp.array([1])].apply(jnp.sin), 2 * 100),
+    "reduce": (lambda x: jax.lax.reduce(x, jnp.float32(0), lambda a, b: a + 2 * b, (0,)), 100),
+    "reduce_window": (
+        lambda x: jax.lax.reduce_window(
+            x, jnp.float32(0), lambda a, b: a + 2 * b, (3,), (1,), "SAME"
+        ),
+        2 * 100,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_ELEMENTS)
+def test_what_is_done_with_each_element_accesses_whole_arrays(name: str) -> None:
+    fn, count = OF_ELEMENTS[name]
+    assert js.summary(js.transform(fn), shape(100)).total.accessed >= 4 * count
 
 
 def test_what_shards_compute_counts_for_all_of_them() -> None:
