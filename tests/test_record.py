@@ -21,6 +21,7 @@ from jax import lax
 import jscope as js
 from jscope import _cache_key, _capture, errors
 from jscope._hlo import canonical
+from jscope._numbering import ScopeNode
 from jscope._pass import Pass
 from jscope._report import brief
 
@@ -333,6 +334,27 @@ def test_a_name_recorded_again_is_numbered() -> None:
     }
     out = js.plant({"tower/output_1": 5.0})(net.apply)(params, None, 1.0)
     assert out.item() == 5
+
+
+def test_a_number_is_looked_for_once_in_the_body_of_a_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body(x: jax.Array) -> jax.Array:
+        for _ in range(50):
+            x = js.record("hidden", x)
+        return x * js.get_variable("w", [])
+
+    def is_taken(*args: Any) -> bool:
+        looks.append(args)
+        return was_taken(*args)
+
+    looks: list[Any] = []
+    was_taken = ScopeNode._is_taken
+    monkeypatch.setattr(ScopeNode, "_is_taken", is_taken)
+    net = js.transform(lambda x: js.layer_stack(2)(body)(x))
+    _, seen = js.capture(net.apply)(net.init(0, X), None, X)
+    assert list(seen) == ["hidden", *[f"hidden_{number}" for number in range(1, 50)]]
+    assert len(looks) < 10 * 50
 
 
 def test_numbers_go_on_in_a_second_apply_of_the_captured_function() -> None:
