@@ -504,6 +504,16 @@ CLOSED: dict[str, tuple[Callable[[Block], Block], str, str]] = {
         "return",
     ),
     "raw jit": (jax.jit, "raw jax.jit", "jit"),
+    "raw eval_shape": (
+        lambda f: lambda x: (jax.eval_shape(f, x), x)[1],
+        "raw jax.eval_shape",
+        "return",
+    ),
+    "raw make_jaxpr": (
+        lambda f: lambda x: (jax.make_jaxpr(f)(x), x)[1],
+        "raw jax.make_jaxpr (or trace of jax.jit)",
+        "return",
+    ),
     "raw checkpoint": (jax.checkpoint, "raw jax.checkpoint", "checkpoint"),
     "raw vmap": (lambda f: lambda x: jax.vmap(f)(x[None])[0], "raw jax.vmap", "vmap"),
     "raw grad": (
