@@ -24,6 +24,7 @@ from cases import PROGRAMS, WRAPPINGS, X, block, wrapped
 from jax.sharding import PartitionSpec as P
 
 import jscope as js
+from jscope._outline import cell_width
 from jscope.errors import ArgumentError, FileError, VariableMismatchError
 
 
@@ -124,6 +125,53 @@ def test_depth_folds_scopes_into_their_numbers(wide: Callable[[int], None]) -> N
         "shared: embed/table by head (FILE:N)"
     )
     assert len(found.rows) == 4  # for programs all are there
+
+
+def test_symbolic_sizes_are_shown_as_expressions(
+    tmp_path: Path, wide: Callable[[int], None]
+) -> None:
+    wide(120)
+    (a,) = jax.export.symbolic_shape("a")
+    found = js.summary(js.transform(lambda x: js.layers.dense(x, 3, use_bias=False)), shape(a, 4))
+    assert without_lines(str(found)).splitlines()[1:] == [
+        "name      type          size  bytes  FLOPs     accessed  about                         made at",
+        "dense/                    12   48 B   24*a  28*a + 48 B  float32[a,4] -> float32[a,3]",
+        "  kernel  float32[4,3]    12   48 B                      glorot_uniform                FILE:N",
+        "1 variable, 12 parameters, 48 B: float32 48 B; 24*a FLOPs",
+    ]
+    for text in (page(tmp_path, found), found._repr_html_()):
+        assert "24*a" in parsed(text).said
+    assert "24#42;a FLOPs" in found.to_mermaid()
+    assert "24*a FLOPs" in found.to_dot()
+
+
+def test_wide_characters_take_two_cells(wide: Callable[[int], None]) -> None:
+    def named(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
+        return jnp.zeros(shape, dtype)
+
+    def program(x: jax.Array) -> jax.Array:
+        return x * js.get_variable("w", [3], initializer=named)
+
+    named.__qualname__, program.__name__ = "初期化" * 10, "模型" * 14
+    found = js.summary(js.transform(program), shape(3))
+    wide(60)
+    assert str(found).splitlines() == [
+        "模型" * 14 + ":",
+        "float32[3] -> float32[3]",
+        "name  type        size  bytes  about",
+        "w     float32[3]     3   12 B  初期化初期化初期化初期化初...",
+        "1 variable, 3 parameters, 12 B: float32 12 B; 0 FLOPs",
+    ]
+    for width in range(12, 130, 7):
+        wide(width)
+        assert max(map(cell_width, str(found).splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"), [("ab", 2), ("模型", 4), ("e\u0301", 1), ("ｱé", 2), ("\uff21", 2), ("", 0)]
+)
+def test_how_many_cells_of_a_terminal_a_text_takes(text: str, cells: int) -> None:
+    assert cell_width(text) == cells
 
 
 def test_rich_shows_the_same_in_colours() -> None:
