@@ -317,12 +317,15 @@ class Calls:
         start = sys._getframe(1)
         unseen: list[Transform] = []  # transforms that traces do not tell
         derivative = None  # the outermost: traces do not tell grad from vjp
+        asked = None  # the same: nor what asks for shapes or a jaxpr from jit
         for frame in _jaxapi.frames(start, self._entries):
             transform = _jaxapi.UNSEEN.get(frame.f_code)
             if transform is not None:
                 unseen.append(transform)
+                asked = transform if transform is _jaxapi.TRACED else asked
             elif frame.f_code is _jaxapi.EVAL_SHAPE and unseen and unseen[-1] is _jaxapi.TRACED:
                 unseen.pop()  # what it uses to trace: here nothing runs later
+                asked = _jaxapi.SHAPES
             derivative = _jaxapi.derivative_of(frame.f_code) or derivative
         traces = self._traces(start, level.trace)
         branches = []
@@ -332,6 +335,8 @@ class Calls:
         seen = [_jaxapi.transform_of(trace) for trace in traces]
         if derivative is not None and seen and seen[0].name == "jax.linearize":
             seen[0] = derivative
+        if asked is not None and seen and seen[0].name == "jax.jit":
+            seen[0] = asked
         return Crossing((*seen, *reversed(unseen)), tuple(branches))
 
 

@@ -468,6 +468,7 @@ JIT_TRACE = _code(_pjit.jit_trace)
 SOLVERS = frozenset({_code(jax.lax.custom_root), _code(jax.lax.custom_linear_solve)})
 TRACED = Transform("jax.make_jaxpr (or trace of jax.jit)", once=False)
 EVAL_SHAPE = _code(jax.eval_shape)
+SHAPES = Transform("jax.eval_shape", once=True)
 NAMED_CALL = Transform("jax.named_call", once=True)  # which makes no trace: a value gets out of it
 
 # Those that show in no trace, or in traces that look like another transform's. The numpy ones map

@@ -139,8 +139,10 @@ def arrays(
         if about is not None:
             yield "" if line.is_scope else about(leaf)
 
-    lines = outline((name, False) for name in found)
-    heads = [f"{title}: {len(found):,} arrays, {size_text(sizes[''])}", "type", "bytes"]
+    lines = outline((name, isinstance(leaf, Mapping)) for name, leaf in found.items())
+    count = sum(map(is_shaped, found.values()))
+    noun = "array" if count == 1 else "arrays"
+    heads = [f"{title}: {count:,} {noun}, {size_text(sizes[''])}", "type", "bytes"]
     heads += ["about"] * (about is not None)
     drawn = tree(lines, heads, lambda line: list(cells(line)), numbers=[1], wide=[2])
     return box(drawn, "12em 6em" + " minmax(14em, 1fr)" * (about is not None), "10em 5em")

@@ -13,7 +13,9 @@ class ScopeNode:
 
     def __init__(self) -> None:
         self.below: dict[str, ScopeNode] = {}
-        self.free: dict[str, int] = {}  # default name -> a number below which all are taken
+        # Default name and place -> a number below which all are taken there; of an empty place, a
+        # number below which all are taken everywhere.
+        self.free: dict[tuple[str, Place], int] = {}
         self.open = 0  # how often this scope is open right now
         self.always = False  # opened where JAX calls nothing, so every request sees it
         self.opened_by: tuple[Place, ...] = ()
@@ -48,11 +50,10 @@ class ScopeNode:
         """``name``, ``name_1``, ... : the first that is not taken."""
         if not self.child(name)._is_taken(place):
             return name
-        number = self.free.get(name, 1)
+        number = max(self.free.get((name, known), 1) for known in ((), place))
         while self.child(f"{name}_{number}")._is_taken(place):
             number += 1
-        if not place:
-            self.free[name] = number
+        self.free[name, place] = number
         return f"{name}_{number}"
 
     def close(self) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import collections
+import itertools
+import numbers
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -66,14 +69,43 @@ def totals(sizes: Iterable[tuple[str, int]]) -> collections.Counter[str]:
 def columns(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
     """Rows of cells as lines of columns; those numbered in ``right`` end where others begin."""
     ends = set(right)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number in ends else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(map(cell_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        pads = [" " * (width - cell_width(x)) for x, width in zip(row, widths, strict=True)]
+        padded = enumerate(zip(row, pads, strict=True))
+        lines.append("  ".join(p + x if number in ends else x + p for number, (x, p) in padded))
+    return [line.rstrip() for line in lines]
+
+
+def cell_width(text: str) -> int:
+    """How many cells of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+def _cells(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):  # drawn with the character before it
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def start_of(text: str, width: int) -> str:
+    """As many of the first characters as there is room for."""
+    ends = itertools.accumulate(map(_cells, text))
+    return text[: sum(end <= width for end in ends)]
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The words of a text in lines that are no wider; a word that is wider is cut."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cell_width(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+            continue
+        while word:
+            lines.append(start_of(word, width) or word[0])
+            word = word.removeprefix(lines[-1])
+    return lines
 
 
 def size_text(nbytes: float) -> str:
@@ -87,6 +119,8 @@ def number_text(number: float) -> str:
 
 
 def _scaled(number: float, units: Sequence[str]) -> str:
+    if not isinstance(number, numbers.Real):  # of symbolic sizes
+        return f"{number} {units[0]}"
     unit = 0
     while number >= 999.5 and unit < len(units) - 1:
         number, unit = number / 1000, unit + 1

@@ -66,6 +66,16 @@ def test_inspect_draws_scopes_types_sizes_and_totals(
     )
 
 
+def test_wide_characters_take_two_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"net": {"模型": np.float32([1]), "w": np.float32([1, 2])}}
+    js.io.save(tmp_path / "a.npz", names)
+    assert ran(capsys, "inspect", tmp_path / "a.npz")[1].splitlines()[1:4] == [
+        "net/                12 B",
+        "  w     float32[2]   8 B",
+        "  模型  float32[1]   4 B",
+    ]
+
+
 def test_inspect_selects_by_patterns(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ran(capsys, "inspect", file, "--select", "**/bias", "--select", "step")
     assert code == 0

@@ -21,6 +21,7 @@ from jax import lax
 import jscope as js
 from jscope import _cache_key, _capture, errors
 from jscope._hlo import canonical
+from jscope._numbering import ScopeNode
 from jscope._pass import Pass
 from jscope._report import brief
 
@@ -335,6 +336,27 @@ def test_a_name_recorded_again_is_numbered() -> None:
     assert out.item() == 5
 
 
+def test_a_number_is_looked_for_once_in_the_body_of_a_stack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def body(x: jax.Array) -> jax.Array:
+        for _ in range(50):
+            x = js.record("hidden", x)
+        return x * js.get_variable("w", [])
+
+    def is_taken(*args: Any) -> bool:
+        looks.append(args)
+        return was_taken(*args)
+
+    looks: list[Any] = []
+    was_taken = ScopeNode._is_taken
+    monkeypatch.setattr(ScopeNode, "_is_taken", is_taken)
+    net = js.transform(lambda x: js.layer_stack(2)(body)(x))
+    _, seen = js.capture(net.apply)(net.init(0, X), None, X)
+    assert list(seen) == ["hidden", *[f"hidden_{number}" for number in range(1, 50)]]
+    assert len(looks) < 10 * 50
+
+
 def test_numbers_go_on_in_a_second_apply_of_the_captured_function() -> None:
     net = js.transform(tower)
     both = lambda p: net.apply(p, None, 1.0) + net.apply(p, None, 2.0)  # noqa: E731
@@ -482,6 +504,16 @@ CLOSED: dict[str, tuple[Callable[[Block], Block], str, str]] = {
         "return",
     ),
     "raw jit": (jax.jit, "raw jax.jit", "jit"),
+    "raw eval_shape": (
+        lambda f: lambda x: (jax.eval_shape(f, x), x)[1],
+        "raw jax.eval_shape",
+        "return",
+    ),
+    "raw make_jaxpr": (
+        lambda f: lambda x: (jax.make_jaxpr(f)(x), x)[1],
+        "raw jax.make_jaxpr (or trace of jax.jit)",
+        "return",
+    ),
     "raw checkpoint": (jax.checkpoint, "raw jax.checkpoint", "checkpoint"),
     "raw vmap": (lambda f: lambda x: jax.vmap(f)(x[None])[0], "raw jax.vmap", "vmap"),
     "raw grad": (

@@ -24,6 +24,7 @@ from cases import PROGRAMS, WRAPPINGS, X, block, wrapped
 from jax.sharding import PartitionSpec as P
 
 import jscope as js
+from jscope._outline import cell_width
 from jscope.errors import ArgumentError, FileError, VariableMismatchError
 
 
@@ -124,6 +125,53 @@ def test_depth_folds_scopes_into_their_numbers(wide: Callable[[int], None]) -> N
         "shared: embed/table by head (FILE:N)"
     )
     assert len(found.rows) == 4  # for programs all are there
+
+
+def test_symbolic_sizes_are_shown_as_expressions(
+    tmp_path: Path, wide: Callable[[int], None]
+) -> None:
+    wide(120)
+    (a,) = jax.export.symbolic_shape("a")
+    found = js.summary(js.transform(lambda x: js.layers.dense(x, 3, use_bias=False)), shape(a, 4))
+    assert without_lines(str(found)).splitlines()[1:] == [
+        "name      type          size  bytes  FLOPs     accessed  about                         made at",
+        "dense/                    12   48 B   24*a  28*a + 48 B  float32[a,4] -> float32[a,3]",
+        "  kernel  float32[4,3]    12   48 B                      glorot_uniform                FILE:N",
+        "1 variable, 12 parameters, 48 B: float32 48 B; 24*a FLOPs",
+    ]
+    for text in (page(tmp_path, found), found._repr_html_()):
+        assert "24*a" in parsed(text).said
+    assert "24#42;a FLOPs" in found.to_mermaid()
+    assert "24*a FLOPs" in found.to_dot()
+
+
+def test_wide_characters_take_two_cells(wide: Callable[[int], None]) -> None:
+    def named(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
+        return jnp.zeros(shape, dtype)
+
+    def program(x: jax.Array) -> jax.Array:
+        return x * js.get_variable("w", [3], initializer=named)
+
+    named.__qualname__, program.__name__ = "初期化" * 10, "模型" * 14
+    found = js.summary(js.transform(program), shape(3))
+    wide(60)
+    assert str(found).splitlines() == [
+        "模型" * 14 + ":",
+        "float32[3] -> float32[3]",
+        "name  type        size  bytes  about",
+        "w     float32[3]     3   12 B  初期化初期化初期化初期化初...",
+        "1 variable, 3 parameters, 12 B: float32 12 B; 0 FLOPs",
+    ]
+    for width in range(12, 130, 7):
+        wide(width)
+        assert max(map(cell_width, str(found).splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"), [("ab", 2), ("模型", 4), ("e\u0301", 1), ("ｱé", 2), ("\uff21", 2), ("", 0)]
+)
+def test_how_many_cells_of_a_terminal_a_text_takes(text: str, cells: int) -> None:
+    assert cell_width(text) == cells
 
 
 def test_rich_shows_the_same_in_colours() -> None:
@@ -511,6 +559,10 @@ def conv(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
 
 PRODUCTS: dict[str, tuple[Callable[..., jax.Array], list[jax.ShapeDtypeStruct]]] = {
     "matmul": (jnp.matmul, [shape(3, 4), shape(4, 5)]),
+    "root": (
+        lambda x: jax.lax.custom_root(lambda y: y @ x, x, lambda f, y: f(y) @ y, lambda f, y: y),
+        [shape(4, 4)],
+    ),
     "batched": (lambda x, y: jnp.einsum("bij,bjk->bik", x, y), [shape(2, 3, 4), shape(2, 4, 5)]),
     "conv": (conv, [shape(2, 9, 9, 4), shape(3, 3, 4, 8)]),
     "grouped": (
@@ -537,6 +589,41 @@ def test_each_row_of_a_ragged_product_counts_for_one_group() -> None:
     )
     for fn in (rows, columns):
         assert js.summary(js.transform(fn), shape(5, 3)).total.flops == 2 * 5 * 3 * 4
+
+
+def test_of_a_linear_solve_only_the_solution_counts() -> None:
+    def solve(matvec: Any, b: jax.Array) -> jax.Array:
+        with js.variable_scope("solution"):
+            return js.get_variable("inverse", [4, 4]) @ b
+
+    def fn(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jax.lax.custom_linear_solve(lambda x: a @ x, b, solve)
+
+    found = js.summary(js.transform(fn), shape(4, 4), shape(4, 3)).scopes[1]
+    assert found.flops == 2 * 4 * 4 * 3
+    assert found.accessed == 4 * (4 * 4 + 4 * 3 + 4 * 3)
+    assert [x.shape for x in (*found.inputs, *found.outputs)] == [(4, 3), (4, 3)]
+    assert js.summary(js.transform(jnp.linalg.solve), shape(8, 8), shape(8, 2)).total.flops == 0
+
+
+OF_ELEMENTS: dict[str, tuple[Callable[[jax.Array], jax.Array], int]] = {
+    "add": (lambda x: x.at[1].add(x[0]), 2 * 100),
+    "max": (lambda x: x.at[1].max(x[0]), 2 * 100),
+    "apply": (lambda x: x.at[jnp.array([1])].apply(jnp.sin), 2 * 100),
+    "reduce": (lambda x: jax.lax.reduce(x, jnp.float32(0), lambda a, b: a + 2 * b, (0,)), 100),
+    "reduce_window": (
+        lambda x: jax.lax.reduce_window(
+            x, jnp.float32(0), lambda a, b: a + 2 * b, (3,), (1,), "SAME"
+        ),
+        2 * 100,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_ELEMENTS)
+def test_what_is_done_with_each_element_accesses_whole_arrays(name: str) -> None:
+    fn, count = OF_ELEMENTS[name]
+    assert js.summary(js.transform(fn), shape(100)).total.accessed >= 4 * count
 
 
 def test_what_shards_compute_counts_for_all_of_them() -> None:
@@ -767,8 +854,12 @@ def test_trees_show_themselves_in_notebooks(kind: str) -> None:
 
 
 def test_a_tree_of_other_leaves_is_shown_too() -> None:
-    shown = "|".join(parsed(js.Params({"a": {"<b>": True, "c": {}}})._repr_html_()).said)
-    assert "<b>|bool|0 B" in shown
+    tree = js.Params({"a": {"<b>": True, "c": {}, "d": None, "e": jnp.ones(3)}, "f": {}})
+    shown = "|".join(filter(str.strip, parsed(tree._repr_html_()).said))
+    assert shown == (
+        "Params: 1 array, 12 B|type|bytes|a/|12 B|<b>|bool|0 B|c/|0 B|d|NoneType|0 B|"
+        "e|float32[3]|12 B|f/|0 B"
+    )
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

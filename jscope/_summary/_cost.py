@@ -22,6 +22,8 @@ Shapes: TypeAlias = tuple[jax.ShapeDtypeStruct, ...]
 # They move nothing, or XLA makes them part of what uses their results.
 _FREE = {"broadcast_in_dim", "empty", "random_seed", "reshape", "squeeze"}
 
+# Their bodies are of blocks or of single elements, not of arrays.
+_WHOLE = ("pallas_call", "reduce", "scatter", "select_and_scatter")
 
 _Crossed: TypeAlias = dict[int, dict[Inspected, None]]
 """The number of an opening -> values that go into it, or out of it, in order."""
@@ -142,13 +144,15 @@ def _shapes(values: Iterable[Inspected]) -> Shapes:
 def _bodies(equation: Inspected, flags: Sequence[bool]) -> Iterator[tuple[Jaxpr, int, list[bool]]]:
     """The jaxprs that an operation runs, how often, and which of their inputs are data."""
     name, params = equation.primitive.name, equation.params
-    if name == "pallas_call":  # its body is of blocks, not of arrays
+    if name.startswith(_WHOLE):
         return
-    count = 1
+    params, count = getattr(params.get("_prim"), "params", params), 1  # custom_root since JAX 0.12
     if name == "scan":
         count = params["length"]
     elif name == "shard_map":
         count = math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
+    elif name == "custom_linear_solve":  # the others are for derivatives
+        params = {"solve": params["jaxprs"].solve}
     for key, value in params.items():
         for part in value if isinstance(value, tuple | list) else [value]:
             if isinstance(part, JAXPRS):
@@ -164,6 +168,10 @@ def _data(equation: Inspected, key: str, body: Jaxpr, flags: Sequence[bool]) -> 
         end = first + params["body_nconsts"]
         own = flags[:first] if key == "cond_jaxpr" else flags[first:end]
         return [*own, *[True] * (count - len(own))]
+    if name == "custom_linear_solve":
+        lengths = params["const_lengths"]
+        first = lengths.matvec + lengths.vecmat
+        return [*flags[first : first + lengths.solve], *flags[sum(lengths) :]]
     if len(flags) < count:
         return [True] * count
     found = list(flags[len(flags) - count :])  # the number of a branch comes first

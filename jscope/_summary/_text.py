@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import collections
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jax.sharding import PartitionSpec
 
 from jscope._layout import show
-from jscope._outline import Entry, Line, columns, number_text, outline, size_text
+from jscope._outline import (
+    Entry,
+    Line,
+    cell_width,
+    columns,
+    number_text,
+    outline,
+    size_text,
+    start_of,
+    wrapped,
+)
 from jscope._report import array_type, describe
 from jscope._summary._cost import Shapes
 from jscope._summary._facts import Row, ScopeRow, Total
@@ -52,8 +61,8 @@ def text(title: str, tree: Tree, total: Total, depth: int | None, width: int) ->
     named = [("  " * line.depth + row[0], *row[1:]) for line, row in zip(lines, drawn, strict=True)]
     table = _fitted([HEADS, *named], width) if named else []
     first, last = heading(title, root), total_text(len(tree.rows), total)
-    shared = textwrap.wrap(shared_text(tree.rows.values()), width)
-    return [*textwrap.wrap(first, width), *table, *textwrap.wrap(last, width), *shared]
+    shared = shared_text(tree.rows.values())
+    return [*wrapped(first, width), *table, *wrapped(last, width), *wrapped(shared, width)]
 
 
 def cells(line: Line, row: Row | ScopeRow) -> tuple[str, ...]:
@@ -174,11 +183,11 @@ def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[str]:
         if goes is not None:
             kept = [number for number in kept if HEADS[number] != goes]
         table = _table(rows, kept)
-        over = max(map(len, table)) - width
+        over = max(map(cell_width, table)) - width
         if over <= 0:
             return table
         if kept[-1] == _ABOUT:
-            room = max(len(row[_ABOUT]) for row in rows) - over
+            room = max(cell_width(row[_ABOUT]) for row in rows) - over
             if room >= _LEAST:
                 cut = [[*row[:_ABOUT], _cut(row[_ABOUT], room), row[-1]] for row in rows]
                 return _table(cut, kept)
@@ -191,7 +200,7 @@ def _table(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> list[str]:
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(width - 3, 0)] + "..."
+    return text if cell_width(text) <= width else start_of(text, width - 3) + "..."
 
 
 def coloured(lines: Sequence[str]) -> Any:

@@ -30,7 +30,7 @@
 
   const order = () => {
     const key = sort.value;
-    const value = (item) => Number(item.dataset[key]);
+    const value = (item) => Number(item.dataset[key]) || 0;
     const compare = (a, b) =>
       key === "name" ? a.dataset.name.localeCompare(b.dataset.name, undefined, { numeric: true })
         : key === "made" ? value(a) - value(b) : value(b) - value(a);
