@@ -153,11 +153,14 @@ def multi_head_attention(
             for word, x in (("query", queries), ("key", keys), ("value", values))
         )
         q = whole(q, 3)  # is summed over, and JAX does not say how that is laid out
-        k, v = (relaid(x, layout(q), q) for x in (k, v))
+        batch, _, split_heads, _ = layout(q)
+        k, v = (relaid(x, (batch, None, split_heads, None), q) for x in (k, v))
         fits = None
         if cache_size is not None:
             k, v, seen, fits = _append(k, v, cache_size, causal=causal)
             allowed, causal = seen if allowed is None else seen & allowed, False
+        if allowed is not None:
+            allowed = _as_weights(allowed, q)
         if training and drops:
             weights = record("weights", _weights(q, k, allowed, causal=causal))
             attended = _mean(dropout(weights, dropout_rate, training=True), v)
@@ -230,9 +233,16 @@ def _attend(
     """Attention by JAX's own function, which has no weights to show; they may be planted."""
     weights = planted_or_none("weights", lambda: _weights(q, k, mask, causal=causal))
     if weights is not None:
-        return _mean(weights, v)
+        return _mean(_as_weights(weights, q), v)
     with jax.numpy_dtype_promotion("standard"):  # which JAX's own function relies on
         return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+
+
+def _as_weights(array: jax.Array, q: jax.Array) -> jax.Array:
+    """An array [batch, heads, time, other time], or with 1 there, divided as the weights are."""
+    batch, time, heads, _ = layout(q)
+    pairs = zip(array.shape, (batch, heads, time, None), strict=True)
+    return relaid(array, tuple(axis if size > 1 else None for size, axis in pairs), q)
 
 
 def _mean(weights: jax.Array, v: jax.Array) -> jax.Array:
