@@ -14,11 +14,11 @@ from jscope._arguments import bad_argument, check_flag, check_size
 from jscope._names import join
 from jscope._reuse import Reuse
 from jscope._seeing import planted_or_none, record
+from jscope._sharding import layout, like, product, relaid, whole
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_full
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._dropout import check_rate, dropout
-from jscope.layers._sharding import layout, like, product, relaid, whole
 from jscope.layers._weights import Weight, if_flag, layer_scope, zeros
 from jscope.regularizers import no_regularizer
 
