@@ -365,8 +365,8 @@ def weight_normalization(names: Pattern = "", *, allow_empty: bool = False) -> C
         wide = widened(direction)
         squares = jnp.sum(jnp.square(wide), tuple(range(wide.ndim - 1)), keepdims=True)
         norm = jnp.sqrt(jnp.where(squares > 0, squares, 1))  # zeros stay zeros, with a gradient
-        factor = jnp.reshape(length, norm.shape).astype(norm.dtype) / norm
-        return direction * like(factor.astype(direction.dtype), direction)
+        lengths = like(jnp.reshape(length, norm.shape), direction)
+        return direction * (lengths.astype(norm.dtype) / norm).astype(direction.dtype)
 
     return getter
 

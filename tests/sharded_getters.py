@@ -8,7 +8,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from sharded_layers import BY_EXAMPLE
+from jax.sharding import PartitionSpec as P
+from sharded_layers import BY_EXAMPLE, RULES, divided
 from sharded_sequences import found
 
 import jscope as js
@@ -65,5 +66,12 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def crossed(spec: Any) -> P:
+    """Vectors are divided over the mesh axis that the other axis of a kernel is."""
+    rank = len(spec.shape) - len(spec.stack)
+    return divided(spec, "model", "data" if rank > 1 else "model")
+
+
 if __name__ == "__main__":
+    RULES["crossed"] = crossed
     print(json.dumps(found(FUNCTIONS, BY_EXAMPLE)))

@@ -43,7 +43,7 @@ def test_layers_of_what_is_divided_in_time_equal_those_of_whole_batches_on(
     assert ends == dict.fromkeys(sharded_sequences.LAYERS, "ok")
 
 
-@pytest.mark.parametrize(("kind", "rules"), ON)
+@pytest.mark.parametrize(("kind", "rules"), [*ON, ("explicit", "crossed")])
 def test_getters_and_regularizers_of_sharded_weights_equal_those_of_whole_ones_on(
     kind: str, rules: str
 ) -> None:

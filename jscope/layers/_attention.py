@@ -66,6 +66,9 @@ def multi_head_attention(
     before dropout, which are computed for that only where somebody looks at them, and ``heads``
     [batch, time, heads, size], what each head gives.
 
+    Queries that are divided in time over Explicit axes of a mesh stay so: each device has the keys
+    and values of all times for them.
+
     Args:
       queries: Floats [batch, time, features].
       keys: Floats [batch, other time, any features]; else the queries.

@@ -237,7 +237,8 @@ def dynamic_rnn(
     Args:
       cell: ``cell(inputs, state) -> (outputs, new state)``: one of ``lstm`` or ``gru``, or any
         function of arrays [batch, ...] that keeps the structure, shapes and dtypes of the state.
-      inputs: Array [batch, time, ...], or [time, batch, ...] if ``time_major``.
+      inputs: Array [batch, time, ...], or [time, batch, ...] if ``time_major``. Each device of a
+        mesh goes through all times, also where Explicit axes divide them.
       sequence_length: Integers [batch]: how many steps each example has. From there on its outputs
         are zeros, and its state stays as it was. None: all of them.
       initial_state: The state to start from; else ``cell.zero_state(batch, dtype)``.
