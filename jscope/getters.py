@@ -10,6 +10,7 @@ A getter that picks variables by name and fits none that a pass asks it for is a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -27,6 +28,7 @@ from jscope._reading import NotPlannedError
 from jscope._report import near_names, quoted, some_of
 from jscope._settings import CustomGetter
 from jscope._shape_dtype import PartialShape, dtype_or_none
+from jscope._sharding import laid_out, layout, like
 from jscope._spec import DType
 from jscope._state import assign_full
 from jscope._whole import gathered, is_on_mesh
@@ -363,8 +365,8 @@ def weight_normalization(names: Pattern = "", *, allow_empty: bool = False) -> C
         wide = widened(direction)
         squares = jnp.sum(jnp.square(wide), tuple(range(wide.ndim - 1)), keepdims=True)
         norm = jnp.sqrt(jnp.where(squares > 0, squares, 1))  # zeros stay zeros, with a gradient
-        factor = jnp.reshape(length, norm.shape).astype(norm.dtype) / norm
-        return direction * factor.astype(direction.dtype)
+        lengths = like(jnp.reshape(length, norm.shape), direction)
+        return direction * (lengths.astype(norm.dtype) / norm).astype(direction.dtype)
 
     return getter
 
@@ -423,11 +425,11 @@ def spectral_normalization(
         kernel = getter(name, **request)
         if not fits(name, kernel, able=kernel.ndim > 1 and request["trainable"] is not False):
             return kernel
-        matrix = widened(kernel).reshape(-1, kernel.shape[-1])
+        wide = widened(kernel)
         still = {
             **request,
             "shape": kernel.shape[-1:],
-            "dtype": matrix.dtype,
+            "dtype": wide.dtype,
             "initializer": jax.nn.initializers.normal(1.0),
             "regularizer": no_regularizer,
             "constraint": no_regularizer,
@@ -435,15 +437,24 @@ def spectral_normalization(
             "collections": None,
             "trainable": False,
         }
-        u = getter(f"{name}_u", **still).astype(matrix.dtype)
+        u = getter(f"{name}_u", **still).astype(wide.dtype)
         kept = _pass.current("get_variable").records.last  # getters further out may rename it
-        u, v = _iterated(jax.lax.stop_gradient(matrix), u, iterations, epsilon)
+        find = functools.partial(_largest, iterations=iterations, epsilon=epsilon)
+        largest, u = laid_out(find, wide, u, axes=[(), layout(u)])
         if moves:
             assign_full(kept, u)
-        largest = v @ matrix @ u
         return kernel / jnp.where(largest == 0, 1, largest).astype(kernel.dtype)
 
     return getter
+
+
+def _largest(
+    kernel: jax.Array, u: jax.Array, *, iterations: int, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """The largest singular value, by a guess of its vector [columns], and a better guess."""
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    u, v = _iterated(jax.lax.stop_gradient(matrix), u, iterations, epsilon)
+    return v @ matrix @ u, u
 
 
 def _iterated(
@@ -517,9 +528,14 @@ def low_rank(
         a = getter(f"{name}_a", **{**plain, "shape": [inputs, rank], "initializer": small})
         zeros = jax.nn.initializers.zeros
         b = getter(f"{name}_b", **{**plain, "shape": [rank, outputs], "initializer": zeros})
-        return base + jnp.reshape(a @ b, base.shape) * jnp.asarray(scale / rank, base.dtype)
+        add = functools.partial(_plus_product, scale=scale / rank)
+        return laid_out(add, base, a, b, axes=[layout(base)])
 
     return getter
+
+
+def _plus_product(base: jax.Array, a: jax.Array, b: jax.Array, *, scale: float) -> jax.Array:
+    return base + jnp.reshape(a @ b, base.shape) * jnp.asarray(scale, base.dtype)
 
 
 def _flat(values: NestedMapping) -> dict[str, ArrayLike]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jscope._arguments import bad_argument, number, widened
 from jscope._hints import watch
+from jscope._sharding import laid_out
 from jscope._spec import Regularizer
 
 __all__ = ["l1", "l1_l2", "l2", "orthogonal", "sum"]
@@ -181,10 +182,15 @@ def _orthogonal(value: jax.Array, *, scale: float) -> jax.Array | None:
     wide = widened(jnp.asarray(value))
     if wide.ndim < 2:
         return None
-    matrix = wide.reshape(math.prod(wide.shape[:-1]), wide.shape[-1])
+    return scale * laid_out(_off_diagonal, wide, axes=[()])
+
+
+def _off_diagonal(kernel: jax.Array) -> jax.Array:
+    """The sum of the squares of the Gram matrix of the columns, off its diagonal."""
+    matrix = kernel.reshape(math.prod(kernel.shape[:-1]), kernel.shape[-1])
     gram = jnp.matmul(matrix.conj().T, matrix, precision=jax.lax.Precision.HIGHEST)
     off_diagonal = jnp.where(jnp.eye(len(gram), dtype=bool), jnp.zeros_like(gram), gram)
-    return scale * _sum_of_squares(off_diagonal)
+    return _sum_of_squares(off_diagonal)
 
 
 def _sum(value: jax.Array, *, parts: tuple[Regularizer, ...]) -> jax.Array | None:

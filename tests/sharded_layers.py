@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 import jscope as js
 
 BATCH, SIDE, WIDTH = 8, 4, 8
+BY_EXAMPLE = P("data")
 layers = js.layers
 
 
@@ -199,7 +200,13 @@ def plain(x: Any) -> dict[str, Any]:
 
 
 def agreement(
-    kind: str, rules: str, without: dict[str, Any], x: Any, *, all_auto: bool = False
+    kind: str,
+    rules: str,
+    without: dict[str, Any],
+    x: Any,
+    *,
+    batch: P = BY_EXAMPLE,
+    all_auto: bool = False,
 ) -> dict[str, str]:
     """Layer -> "ok", the error, or what differs; with ``all_auto`` where no axis is explicit."""
     sizes, types = MESHES[kind]
@@ -209,7 +216,7 @@ def agreement(
     auto = jax.sharding.AbstractMesh(sizes, mesh.axis_names, all_axes)
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     with jax.set_mesh(mesh):
-        x = jax.device_put(x, P("data"))
+        x = jax.device_put(x, batch)
         given, runs = {}, {}
         for name, (net, params, state, _) in without.items():
             net = js.sharded(net, js.sharding_rules({"**": RULES[rules]}))

@@ -57,7 +57,7 @@ MODELS: dict[str, Callable[[Any], Any]] = {
 }
 
 # What the models do by hand, and JAX asks how it is laid out: lookups, reshapes, convolutions.
-BY_HAND = {"char_lm", "digits", "gan", "lora", "minilm", "mnist"}
+BY_HAND = {"char_lm", "digits", "gan", "minilm", "mnist"}
 REFUSED = {
     "explicit": BY_HAND | {"siamese"},
     "explicit data, auto model": BY_HAND,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sharded_getters
+import sharded_sequences
 from devices import on_eight_devices
 from sharded_layers import LAYERS, MESHES, REFUSED, RULES, TABLE
 
@@ -28,6 +30,25 @@ def test_a_loop_from_an_undivided_state_is_refused_where_types_tell_on(kind: str
         for name in REFUSED:
             refused = ends[name].startswith("TypeError: scan body function carry input")
             assert refused == kind.startswith("explicit"), ends[name]
+
+
+ON = sorted({*sharded_sequences.KINDS.items(), *(("explicit", rules) for rules in RULES)})
+
+
+@pytest.mark.parametrize(("kind", "rules"), ON)
+def test_layers_of_what_is_divided_in_time_equal_those_of_whole_batches_on(
+    kind: str, rules: str
+) -> None:
+    ends = found("sharded_sequences.py")[kind][rules]
+    assert ends == dict.fromkeys(sharded_sequences.LAYERS, "ok")
+
+
+@pytest.mark.parametrize(("kind", "rules"), [*ON, ("explicit", "crossed")])
+def test_getters_and_regularizers_of_sharded_weights_equal_those_of_whole_ones_on(
+    kind: str, rules: str
+) -> None:
+    ends = found("sharded_getters.py")[kind][rules]
+    assert ends == dict.fromkeys(sharded_getters.FUNCTIONS, "ok")
 
 
 MODELS_ON = list(MESHES)

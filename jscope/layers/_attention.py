@@ -14,11 +14,11 @@ from jscope._arguments import bad_argument, check_flag, check_size
 from jscope._names import join
 from jscope._reuse import Reuse
 from jscope._seeing import planted_or_none, record
+from jscope._sharding import layout, like, product, relaid, whole
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_full
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
 from jscope.layers._dropout import check_rate, dropout
-from jscope.layers._sharding import layout, like, product, relaid, whole
 from jscope.layers._weights import Weight, if_flag, layer_scope, zeros
 from jscope.regularizers import no_regularizer
 
@@ -65,6 +65,9 @@ def multi_head_attention(
     Records ``weights`` [batch, heads, time, other time], how much each query attends to each key
     before dropout, which are computed for that only where somebody looks at them, and ``heads``
     [batch, time, heads, size], what each head gives.
+
+    Queries that are divided in time over Explicit axes of a mesh stay so: each device has the keys
+    and values of all times for them.
 
     Args:
       queries: Floats [batch, time, features].
@@ -153,11 +156,14 @@ def multi_head_attention(
             for word, x in (("query", queries), ("key", keys), ("value", values))
         )
         q = whole(q, 3)  # is summed over, and JAX does not say how that is laid out
-        k, v = (relaid(x, layout(q), q) for x in (k, v))
+        batch, _, split_heads, _ = layout(q)
+        k, v = (relaid(x, (batch, None, split_heads, None), q) for x in (k, v))
         fits = None
         if cache_size is not None:
             k, v, seen, fits = _append(k, v, cache_size, causal=causal)
             allowed, causal = seen if allowed is None else seen & allowed, False
+        if allowed is not None:
+            allowed = _as_weights(allowed, q)
         if training and drops:
             weights = record("weights", _weights(q, k, allowed, causal=causal))
             attended = _mean(dropout(weights, dropout_rate, training=True), v)
@@ -230,9 +236,16 @@ def _attend(
     """Attention by JAX's own function, which has no weights to show; they may be planted."""
     weights = planted_or_none("weights", lambda: _weights(q, k, mask, causal=causal))
     if weights is not None:
-        return _mean(weights, v)
+        return _mean(_as_weights(weights, q), v)
     with jax.numpy_dtype_promotion("standard"):  # which JAX's own function relies on
         return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+
+
+def _as_weights(array: jax.Array, q: jax.Array) -> jax.Array:
+    """An array [batch, heads, time, other time], or with 1 there, divided as the weights are."""
+    batch, time, heads, _ = layout(q)
+    pairs = zip(array.shape, (batch, heads, time, None), strict=True)
+    return relaid(array, tuple(axis if size > 1 else None for size, axis in pairs), q)
 
 
 def _mean(weights: jax.Array, v: jax.Array) -> jax.Array:

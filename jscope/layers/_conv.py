@@ -11,9 +11,9 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
+from jscope._sharding import divided_along, laid_out, layout, without
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, check_activation, takes_tf1
-from jscope.layers._sharding import divided_along, laid_out, layout, without
 from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 from jscope.layers._windows import Grid, check_images
 
@@ -268,4 +268,4 @@ def convolved(
     axes: list[object] = [None] * inputs.ndim
     axes[0] = layout(inputs)[0]
     (axes[grid.channels],) = without([channels], axes)
-    return laid_out(compute, inputs, kernel, axes)
+    return laid_out(compute, inputs, kernel, axes=[axes])

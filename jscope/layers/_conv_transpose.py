@@ -8,10 +8,10 @@ import jax
 
 from jscope._arg_scope import add_arg_scope
 from jscope._reuse import Reuse
+from jscope._sharding import layout
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import OF_LAYERS, Activation, Name, Sizes, takes_tf1
 from jscope.layers._conv import convolved, opened
-from jscope.layers._sharding import layout
 from jscope.layers._weights import Weight, finish, if_flag, zeros
 from jscope.layers._windows import Grid, check_images
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
+from jscope._sharding import product
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import (
     OF_LAYERS,
@@ -17,7 +18,6 @@ from jscope.layers._arguments import (
     check_array,
     takes_tf1,
 )
-from jscope.layers._sharding import product
 from jscope.layers._weights import Weight, finish, if_flag, layer_scope, zeros
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jscope._arguments import widened
+from jscope._sharding import is_grid
 from jscope.layers._conv import slide
-from jscope.layers._sharding import is_grid
 from jscope.layers._windows import Grid
 
 

@@ -12,8 +12,8 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, widened
 from jscope._draw import next_rng_key
 from jscope._seeing import record
+from jscope._sharding import layout, sharding
 from jscope.layers._arguments import Name, check_array, check_training, takes_tf1
-from jscope.layers._sharding import layout, sharding
 from jscope.layers._weights import layer_scope
 
 

@@ -10,9 +10,9 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import check_size
 from jscope._reuse import Reuse
 from jscope._seeing import record
+from jscope._sharding import layout, sharding, without
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, takes_tf1
-from jscope.layers._sharding import layout, sharding, without
 from jscope.layers._weights import Weight, layer_scope
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jscope._arg_scope import add_arg_scope
+from jscope._sharding import along_batch, layout
 from jscope.layers._arguments import check_array, check_channels_first, takes_tf1
-from jscope.layers._sharding import along_batch, layout
 
 
 @add_arg_scope

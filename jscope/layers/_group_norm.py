@@ -9,10 +9,10 @@ from jscope._arg_scope import add_arg_scope
 from jscope._arguments import bad_argument, check_size, widened
 from jscope._reuse import Reuse
 from jscope._seeing import record
+from jscope._sharding import whole
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope.layers._arguments import Name, check_array, takes_tf1
 from jscope.layers._norm import check_axes, normalised, scale_and_shift
-from jscope.layers._sharding import whole
 from jscope.layers._weights import Weight, if_flag, layer_scope, ones, zeros
 
 

@@ -13,6 +13,7 @@ from jscope._arguments import as_int, bad_argument, check_flag, widened
 from jscope._report import describe
 from jscope._reuse import Reuse
 from jscope._seeing import record
+from jscope._sharding import layout, like, relaid
 from jscope._spec import Constraint, InitializerLike, Regularizer
 from jscope._state import assign_moving_average
 from jscope.errors import ArgumentError
@@ -24,7 +25,6 @@ from jscope.layers._arguments import (
     check_training,
     takes_tf1,
 )
-from jscope.layers._sharding import layout, like, relaid
 from jscope.layers._weights import Weight, kept_in, layer_scope, ones, zeros
 from jscope.regularizers import no_regularizer
 

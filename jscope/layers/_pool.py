@@ -11,6 +11,8 @@ import numpy as np
 
 from jscope._arg_scope import add_arg_scope
 from jscope._arguments import widened
+from jscope._layout import parts
+from jscope._sharding import laid_out, layout
 from jscope.layers._arguments import Sizes, takes_tf1
 from jscope.layers._windows import Grid, check_images
 
@@ -213,7 +215,22 @@ def _pool(
     reduce: Callable[[jax.Array, Grid], jax.Array], inputs: jax.Array, grid: Grid, name: str
 ) -> jax.Array:
     with jax.named_scope(name):
-        return reduce(inputs, grid)
+        if not any(grid.spatial(layout(inputs))):
+            return reduce(inputs, grid)
+
+        def slide(images: jax.Array) -> jax.Array:
+            return reduce(images, grid)
+
+        # JAX does not lay out windows that reach over the edges of parts.
+        return laid_out(slide, inputs, axes=[_axes(slide, inputs)])
+
+
+def _axes(slide: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> list[object]:
+    """The mesh axes that a result is divided over: the inputs', where its sizes allow."""
+    new = jax.eval_shape(slide, jax.ShapeDtypeStruct(inputs.shape, inputs.dtype))
+    sizes = jax.typeof(inputs).sharding.mesh.shape
+    pairs = zip(layout(inputs), new.shape, strict=True)
+    return [entry if size % parts([entry], sizes) == 0 else None for entry, size in pairs]
 
 
 def _largest(inputs: jax.Array, grid: Grid) -> jax.Array:

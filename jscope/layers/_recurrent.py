@@ -18,12 +18,12 @@ from jscope._report import where
 from jscope._reuse import Reuse
 from jscope._scope import get_variable_scope, variable_scope
 from jscope._seeing import record
+from jscope._sharding import along_batch, like, rows_of, whole
 from jscope._spec import InitializerLike
 from jscope._template import Template, make_template
 from jscope._twins import scan
 from jscope.errors import ReuseError, Site
 from jscope.layers._arguments import Activation, Name, check_activation, check_array, takes_tf1
-from jscope.layers._sharding import along_batch, like, rows_of
 from jscope.layers._weights import Weight, ones, zeros
 
 Out = TypeVar("Out")
@@ -237,7 +237,8 @@ def dynamic_rnn(
     Args:
       cell: ``cell(inputs, state) -> (outputs, new state)``: one of ``lstm`` or ``gru``, or any
         function of arrays [batch, ...] that keeps the structure, shapes and dtypes of the state.
-      inputs: Array [batch, time, ...], or [time, batch, ...] if ``time_major``.
+      inputs: Array [batch, time, ...], or [time, batch, ...] if ``time_major``. Each device of a
+        mesh goes through all times, also where Explicit axes divide them.
       sequence_length: Integers [batch]: how many steps each example has. From there on its outputs
         are zeros, and its state stays as it was. None: all of them.
       initial_state: The state to start from; else ``cell.zero_state(batch, dtype)``.
@@ -271,7 +272,7 @@ def dynamic_rnn(
         raise bad_argument("cell", cell, "a function of inputs and state")
     axes = "[time, batch, ...]" if time_major else "[batch, time, ...]"
     inputs = check_array("inputs", inputs, axes, lambda ndim: ndim >= 2, jnp.generic)
-    xs = inputs if time_major else inputs.swapaxes(0, 1)
+    xs = whole(inputs if time_major else inputs.swapaxes(0, 1), 0)  # a loop takes one by one
     steps, batch = xs.shape[:2]
     if initial_state is None:
         if not hasattr(cell, "zero_state"):

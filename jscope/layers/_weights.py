@@ -15,10 +15,10 @@ from jscope._arguments import check_flag
 from jscope._reuse import Reuse
 from jscope._scope import variable_scope
 from jscope._seeing import record
+from jscope._sharding import like
 from jscope._spec import Constraint, DType, InitializerLike, Regularizer
 from jscope._variable import get_variable
 from jscope.layers._arguments import Activation, Name
-from jscope.layers._sharding import like
 
 zeros, ones = jax.nn.initializers.zeros, jax.nn.initializers.ones
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jscope.layers._arguments import (
     check_sizes,
     check_word,
 )
+
+T = TypeVar("T")
 
 
 class Grid(NamedTuple):
@@ -49,8 +51,8 @@ class Grid(NamedTuple):
         """Sizes for the spatial axes, and 1 for the others."""
         return (1, 1, *sizes) if self.channels_first else (1, *sizes, 1)
 
-    def spatial(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The spatial sizes of a shape."""
+    def spatial(self, shape: Sequence[T]) -> tuple[T, ...]:
+        """The spatial ones of the sizes of all axes, or of what else is known of each."""
         return tuple(shape[2:] if self.channels_first else shape[1:-1])
 
 

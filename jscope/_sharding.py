@@ -1,12 +1,15 @@
-"""How the arrays of a layer are laid out over a mesh."""
+"""How arrays are laid out over a mesh, where their types tell and JAX asks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 import jax
 
 from jscope._layout import axes_of, entry_of
+
+T = TypeVar("T")
 
 
 def layout(array: jax.Array) -> tuple[object, ...]:
@@ -85,19 +88,21 @@ def along_batch(array: jax.Array, inputs: jax.Array) -> jax.Array:
     return relaid(array, axes, inputs)
 
 
-def laid_out(
-    compute: Callable[[jax.Array, jax.Array], jax.Array],
-    inputs: jax.Array,
-    kernel: jax.Array,
-    axes: Sequence[object],
-) -> jax.Array:
-    """What JAX cannot lay out by itself: the compiler may choose, except for the result."""
-    if not any(layout(inputs) + layout(kernel)):
-        return compute(inputs, kernel)
-    divided = inputs if any(layout(inputs)) else kernel
-    laid = jax.sharding.auto_axes(compute, out_sharding=sharding(divided, axes))
-    outputs: jax.Array = laid(inputs, kernel)
-    return outputs
+def laid_out(compute: Callable[..., T], *arrays: jax.Array, axes: Sequence[Sequence[object]]) -> T:
+    """What JAX cannot lay out by itself: the compiler may choose, except for the results.
+
+    Args:
+      compute: Function of the arrays, which returns one or several.
+      *arrays: As for it.
+      axes: For each result, the mesh axes that it is divided over.
+    """
+    divided = [array for array in arrays if any(layout(array))]
+    if not divided:
+        return compute(*arrays)
+    laid = tuple(sharding(divided[0], each) for each in axes)
+    of_all = jax.sharding.auto_axes(compute, out_sharding=laid if len(laid) > 1 else laid[0])
+    results: T = of_all(*arrays)
+    return results
 
 
 def is_grid(*arrays: jax.Array) -> bool:
