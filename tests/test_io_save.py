@@ -914,15 +914,16 @@ import os, random, signal, sys, time, numpy as np, jscope as js
 path, random = f"{sys.argv[1]}/a.safetensors", random.Random(0)
 def tree(value): return {name: np.full([20000], value) for name in "abc"}
 js.io.save(path, tree(0.0))
-last = 0.0
-for number in range(40):
+last, kills = 0.0, 0
+while kills < 40 or last < 20:  # however slow the disk is
+    kills += 1
     pid = os.fork()
     if not pid:
         value = last
         while True:
             value += 1
             js.io.save(path, tree(value), max_shard_bytes=random.choice([None, 200_000]))
-    time.sleep(random.uniform(0.001, 0.05))
+    time.sleep(random.uniform(0.001, 0.001 * max(50, kills)))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     random.random()
@@ -936,7 +937,7 @@ print(last)
 
 
 def test_a_kill_at_any_time_leaves_the_last_or_the_next_values(tmp_path: Path) -> None:
-    assert float(run(KILLED_ANY_TIME, str(tmp_path))) > 10
+    assert float(run(KILLED_ANY_TIME, str(tmp_path))) >= 20
 
 
 def test_a_reader_that_is_overtaken_again_and_again_finds_the_last_values(

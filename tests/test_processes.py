@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child import PATIENCE
 from process_programs import KILLED_AT, KINDS, STEPS
 
 SCRIPT = Path(__file__).parent / "process_programs.py"
-PATIENCE = 300  # seconds, on a machine that does other things too
 TRIES = 3  # somebody else may take the port in between
 
 

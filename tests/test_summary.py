@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import PROGRAMS, WRAPPINGS, X, block, wrapped
+from child import PATIENCE
 from jax.sharding import PartitionSpec as P
 
 import jscope as js
@@ -890,7 +891,7 @@ def test_a_browser_finds_folds_sorts_and_follows_links(tmp_path: Path) -> None:
     file.write_text(text.replace("</body>", f"<script>{DRIVER}</script></body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
     command = [str(CHROMIUM), *options, "--dump-dom", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     title = re.search("<title>(.*)</title>", done.stdout)
     assert title is not None
     assert json.loads(title[1]) == [
