@@ -327,15 +327,3 @@ def shardings(specs: Sequence[Variable], mesh: Mesh) -> dict[str, jax.sharding.N
     """Full name -> the sharding over a mesh."""
     found = laid_out(specs, mesh)
     return {name: jax.sharding.NamedSharding(mesh, layout) for name, layout in found.items()}
-
-
-def laid_like(value: jax.Array, other: jax.Array) -> jax.Array:
-    """A value of the shape of another, divided over the explicit axes of a mesh as that is.
-
-    Where the other one is on no mesh, as arguments that were never put on one, it says nothing.
-    """
-    wanted = jax.typeof(other).sharding
-    if wanted.mesh.empty or jax.typeof(value).sharding.spec == wanted.spec:
-        return value
-    laid: jax.Array = jax.sharding.reshard(value, wanted)
-    return laid

@@ -18,12 +18,12 @@ from jscope._arguments import as_arrays, bad_argument, can_call, parameters
 from jscope._bars import outlets
 from jscope._cache_key import TraceGuard
 from jscope._calls import Place
-from jscope._layout import laid_like
 from jscope._level import Axis, Bar, Outlet, Seer
 from jscope._names import check_name, join, not_text
 from jscope._params import PyTree
 from jscope._pass import Pass, Sink
 from jscope._report import describe, report_at, where
+from jscope._sharding import laid_like
 from jscope.errors import ArgumentError, CheckError, Site, TransformError
 
 T = TypeVar("T")

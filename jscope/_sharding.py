@@ -42,6 +42,16 @@ def relaid(array: jax.Array, axes: Sequence[object], of_mesh: jax.Array | None =
     return laid
 
 
+def laid_like(value: jax.Array, other: jax.Array) -> jax.Array:
+    """A value of the shape of another, divided over the explicit axes of a mesh as that is.
+
+    Where the other one is on no mesh, as arguments that were never put on one, it says nothing.
+    """
+    if jax.typeof(other).sharding.mesh.empty:
+        return value
+    return relaid(value, layout(other), other)
+
+
 def whole(array: jax.Array, axis: int) -> jax.Array:
     """An array that is divided over nothing along an axis."""
     axes = list(layout(array))

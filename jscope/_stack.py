@@ -10,11 +10,11 @@ import jax
 
 from jscope import _pass
 from jscope._arguments import as_arrays, bad_argument, check_flag, check_size
-from jscope._layout import laid_like
 from jscope._lift import Lift, divide, pair, strong
 from jscope._params import PyTree
 from jscope._pass import Pass
 from jscope._report import describe, report_at
+from jscope._sharding import laid_like
 from jscope._spec import Args, Function
 from jscope.errors import Site, TransformError
 
