@@ -9,8 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
-from sharded_layers import BY_EXAMPLE, RULES, divided
-from sharded_sequences import found
+from sharded_layers import RULES, divided, on_meshes
+from sharded_sequences import KINDS, WITH_AUTO_DATA
 
 import jscope as js
 
@@ -73,5 +73,5 @@ def crossed(spec: Any) -> P:
 
 
 if __name__ == "__main__":
-    RULES["crossed"] = crossed
-    print(json.dumps(found(FUNCTIONS, BY_EXAMPLE)))
+    rules = {**RULES, "crossed": crossed}
+    print(json.dumps(on_meshes(FUNCTIONS, WITH_AUTO_DATA, KINDS, rules)))

@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -119,11 +119,11 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
 REFUSED = {"gru under scan, from zero_state": lambda x: scanned(layers.gru, x[:, 0], None)}
 
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
-# Mesh -> sizes and types of the axes "data" and "model".
+# Mesh -> types of the axes "data" and "model".
 MESHES = {
-    "auto": ((2, 4), (AUTO, AUTO)),
-    "explicit": ((2, 4), (EXPLICIT, EXPLICIT)),
-    "explicit data, auto model": ((2, 4), (EXPLICIT, AUTO)),
+    "auto": (AUTO, AUTO),
+    "explicit": (EXPLICIT, EXPLICIT),
+    "explicit data, auto model": (EXPLICIT, AUTO),
 }
 
 
@@ -191,35 +191,45 @@ def results(net: Any, params: Any, state: Any, x: Any) -> Any:
     return found, grads
 
 
-def plain(x: Any) -> dict[str, Any]:
-    """Layer -> network, params, state, and what it gives without a mesh."""
-    nets = {name: js.transform_with_state(layer) for name, layer in (LAYERS | REFUSED).items()}
+def plain(functions: Mapping[str, Callable[[Any], Any]], x: Any) -> dict[str, Any]:
+    """Name -> network of a function, params, state, and what it gives without a mesh."""
+    nets = {name: js.transform_with_state(function) for name, function in functions.items()}
     made = {name: variables(net.specs(x)) for name, net in nets.items()}
     computed = jax.jit(lambda made, x: {n: results(nets[n], *made[n], x) for n in nets})(made, x)
     return {name: (nets[name], *made[name], computed[name]) for name in nets}
 
 
 def agreement(
-    kind: str,
-    rules: str,
+    types: tuple[AxisType, AxisType],
+    rule: Callable[[Any], Any],
     without: dict[str, Any],
     x: Any,
     *,
+    compiled: bool,
     batch: P = BY_EXAMPLE,
     all_auto: bool = False,
 ) -> dict[str, str]:
-    """Layer -> "ok", the error, or what differs; with ``all_auto`` where no axis is explicit."""
-    sizes, types = MESHES[kind]
-    mesh = jax.make_mesh(sizes, ("data", "model")[: len(sizes)], axis_types=types)
+    """Name -> "ok", the error, or what differs.
+
+    Args:
+      types: Of the axes of the mesh.
+      rule: Of all variables.
+      without: Of ``plain``.
+      x: The batch.
+      compiled: Whether values are compared, too.
+      batch: How the batch is divided.
+      all_auto: Whether it is all run where no axis is explicit.
+    """
+    sizes, names = (2, 4), ("data", "model")
+    mesh = jax.make_mesh(sizes, names, axis_types=types)
     ends: dict[str, str] = {}
-    all_axes = (AUTO,) * len(sizes)  # not the default of every JAX
-    auto = jax.sharding.AbstractMesh(sizes, mesh.axis_names, all_axes)
+    auto = jax.sharding.AbstractMesh(sizes, names, (AUTO, AUTO))  # not every JAX's default
     shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
     with jax.set_mesh(mesh):
         x = jax.device_put(x, batch)
         given, runs = {}, {}
         for name, (net, params, state, _) in without.items():
-            net = js.sharded(net, js.sharding_rules({"**": RULES[rules]}))
+            net = js.sharded(net, js.sharding_rules({"**": rule}))
             try:
                 if all_auto:
                     with jax.sharding.use_abstract_mesh(auto):
@@ -237,7 +247,7 @@ def agreement(
                 ends[name] = f"{type(error).__name__}: {error}"
             else:
                 runs[name], given[name] = run, found
-        if TABLE.get(kind) != rules:
+        if not compiled:
             return ends | dict.fromkeys(given, "ok")
         compute = jax.jit(lambda given, x: {n: runs[n](*given[n], x) for n in runs})
         for name, found in compute(given, x).items():
@@ -256,11 +266,25 @@ def compare(found: Any, wanted: Any) -> str:
     return "ok"
 
 
-if __name__ == "__main__":
+def on_meshes(
+    functions: Mapping[str, Callable[[Any], Any]],
+    meshes: Mapping[str, tuple[AxisType, AxisType]],
+    table: Mapping[str, str],
+    rules: Mapping[str, Callable[[Any], Any]],
+    batch: P = BY_EXAMPLE,
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Mesh -> rule -> the agreement of the functions; by ``table`` compiled, else traced."""
     x = inputs()
-    without = plain(x)
-    found = {kind: {TABLE[kind]: agreement(kind, TABLE[kind], without, x)} for kind in MESHES}
-    for rules in RULES:
-        if rules not in found["explicit"]:
-            found["explicit"][rules] = agreement("explicit", rules, without, x)
-    print(json.dumps(found))
+    without = plain(functions, x)
+    ends: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in table}
+    for kind, name in [*table.items(), *(("explicit", name) for name in rules)]:
+        if name not in ends[kind]:
+            compiled = table[kind] == name
+            ends[kind][name] = agreement(
+                meshes[kind], rules[name], without, x, compiled=compiled, batch=batch
+            )
+    return ends
+
+
+if __name__ == "__main__":
+    print(json.dumps(on_meshes(LAYERS | REFUSED, MESHES, TABLE, RULES)))

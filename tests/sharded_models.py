@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import sharded_layers
-from sharded_layers import agreement, inputs, plain
+from sharded_layers import MESHES, RULES, agreement, inputs, plain
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 import char_lm
@@ -67,15 +66,14 @@ COMPILED = ("auto", *REFUSED)
 
 def main() -> None:
     """As they stand, traced; and compiled in ``jax.sharding.auto_axes``, which asks for nothing."""
-    sharded_layers.LAYERS.clear()
-    sharded_layers.REFUSED.clear()
-    sharded_layers.LAYERS.update(MODELS)
     x = inputs()
-    without = plain(x)
-    sharded_layers.TABLE.clear()
-    traced = {kind: agreement(kind, "both", without, x) for kind in REFUSED}
-    sharded_layers.TABLE.update(dict.fromkeys(COMPILED, "both"))
-    compiled = {kind: agreement(kind, "both", without, x, all_auto=True) for kind in COMPILED}
+    without = plain(MODELS, x)
+
+    def ends(kind: str, **options: bool) -> dict[str, str]:
+        return agreement(MESHES[kind], RULES["both"], without, x, **options)
+
+    traced = {kind: ends(kind, compiled=False) for kind in REFUSED}
+    compiled = {kind: ends(kind, compiled=True, all_auto=True) for kind in COMPILED}
     print(json.dumps({"traced": traced, "compiled": compiled}))
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import sharded_layers
 from jax.sharding import PartitionSpec as P
-from sharded_layers import AUTO, EXPLICIT, RULES, agreement, inputs, plain
+from sharded_layers import AUTO, EXPLICIT, MESHES, RULES, on_meshes
 
 import jscope as js
 
@@ -74,6 +74,7 @@ LAYERS: dict[str, Callable[[Any], Any]] = {
     "batch_normalization": lambda x: layers.batch_normalization(x, training=True),
     "group_norm": lambda x: layers.group_norm(x, 4),
 }
+WITH_AUTO_DATA = {**MESHES, "auto data, explicit model": (AUTO, EXPLICIT)}
 # What is compiled, for each mesh.
 KINDS = {
     "explicit": "both",
@@ -82,21 +83,6 @@ KINDS = {
 }
 
 
-def found(functions: dict[str, Callable[[Any], Any]], batch: P) -> dict[str, Any]:
-    """Mesh -> rules -> what each of the functions gives on batches that are divided so."""
-    sharded_layers.LAYERS.clear()
-    sharded_layers.REFUSED.clear()
-    sharded_layers.LAYERS.update(functions)
-    sharded_layers.MESHES["auto data, explicit model"] = (2, 4), (AUTO, EXPLICIT)
-    sharded_layers.TABLE.clear()
-    sharded_layers.TABLE.update(KINDS)
-    x = inputs()
-    without = plain(x)
-    ends: dict[str, Any] = {kind: {} for kind in KINDS}
-    for kind, rules in {*KINDS.items(), *(("explicit", rules) for rules in RULES)}:
-        ends[kind][rules] = agreement(kind, rules, without, x, batch=batch)
-    return ends
-
-
 if __name__ == "__main__":
-    print(json.dumps(found(LAYERS, P("data", None, "model"))))
+    batch = P("data", None, "model")
+    print(json.dumps(on_meshes(LAYERS, WITH_AUTO_DATA, KINDS, RULES, batch)))
