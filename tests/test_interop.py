@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from child import output_of
 from flax import nnx
 from safetensors.numpy import load_file
 
@@ -61,8 +60,8 @@ def test_importing_interop_imports_no_other_library() -> None:
         "import sys, jscope; jscope.interop.from_torch; jscope.interop.from_nnx({}); "
         "print({'flax', 'haiku', 'torch', 'numpyro'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    said = output_of("-c", code)
+    assert said.strip() == "set()"
 
 
 # Haiku.

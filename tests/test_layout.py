@@ -8,13 +8,12 @@ import doctest
 import importlib.metadata
 import inspect
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
+from child import output_of
 
 import jscope as js
 import jscope.testing
@@ -313,9 +312,9 @@ def test_importing_jscope_imports_nothing_but_jax() -> None:
         "import jax, sys; before = set(sys.modules); import jscope; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before} - {'jscope', 'jax'}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = output_of("-c", code)
     third_party = {"chex", "flax", "optax", "haiku", "matplotlib", "sklearn", "tqdm", "orbax"}
-    assert not third_party & set(ast.literal_eval(done.stdout))
+    assert not third_party & set(ast.literal_eval(said))
 
 
 def test_what_few_programs_need_is_imported_when_it_is_used() -> None:
@@ -324,8 +323,8 @@ def test_what_few_programs_need_is_imported_when_it_is_used() -> None:
         "before = edges & set(sys.modules); js.restore, js.interop; "
         "print([sorted(before), sorted(edges & set(sys.modules)), 'numpyro' in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ast.literal_eval(done.stdout) == [[], ["jscope.interop", "jscope.io"], False]
+    said = output_of("-c", code)
+    assert ast.literal_eval(said) == [[], ["jscope.interop", "jscope.io"], False]
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from child import output_of
 from numpyro import handlers, infer
 from sklearn.datasets import load_diabetes, load_iris
 
@@ -366,7 +365,7 @@ def test_without_numpyro_the_extra_is_named() -> None:
         "try: jscope.interop.numpyro.module('net', None)\n"
         "except ImportError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == (
+    said = output_of("-c", code)
+    assert said.strip() == (
         "jscope.interop.numpyro needs NumPyro: pip install 'jscope-jax[numpyro]'."
     )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import pickle
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import PROGRAMS, X, block
+from child import output_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -1786,11 +1784,8 @@ def on_devices() -> Any:
     """What one process with 8 devices finds, for all tests of this file."""
     root = str(SCRIPT.parent.parent)
     flags = "--xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
-    command = [sys.executable, "-W", "error", str(SCRIPT)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
-    return json.loads(done.stdout)
+    environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": root}
+    return json.loads(output_of("-W", "error", SCRIPT, **environment))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pickle
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import PROGRAMS, WRAPPINGS, X, block, wrapped
-from child import PATIENCE
+from child import PATIENCE, output_of
 from jax.sharding import PartitionSpec as P
 
 import jscope as js
@@ -972,5 +971,5 @@ def test_summary_is_imported_when_it_is_used() -> None:
         "import sys, jscope as js; names = {'jscope._summary', 'jscope._markup', 'rich'}; "
         "print(sorted(names & set(sys.modules))); js.summary; print(sorted(names & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n['jscope._markup', 'jscope._summary']\n"
+    said = output_of("-c", code)
+    assert said == "[]\n['jscope._markup', 'jscope._summary']\n"
